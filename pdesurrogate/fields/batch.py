@@ -1,0 +1,42 @@
+"""A batch of windows cut from trajectories: what flows from the loader to the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows in physical units.
+
+    Attributes:
+        history: input frames ``(batch, history, channel, *space)``.
+        future: the frames that follow, ``(batch, horizon, channel, *space)``.
+        parameters: PDE parameters of each trajectory, ``(batch, parameter)``; width 0 if none.
+        trajectory: which trajectory each window comes from, ``(batch,)``.
+        start: index of the first history frame in its trajectory, ``(batch,)``.
+    """
+
+    history: Float[Tensor, "batch history channel *space"]
+    future: Float[Tensor, "batch horizon channel *space"]
+    parameters: Float[Tensor, "batch parameter"]
+    trajectory: Int[Tensor, " batch"]
+    start: Int[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return self.history.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return the batch on another device."""
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self._tensors()))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
+        return Batch(*(t.pin_memory() for t in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.history, self.future, self.parameters, self.trajectory, self.start)

@@ -1,0 +1,79 @@
+"""Radial wavenumber bands: spectra whose sum is exactly the field's mean square."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .modes import forward_transform, mode_numbers, multiplicity
+
+
+@dataclass(frozen=True)
+class RadialBands:
+    """Shells of width ``Δκ = 2π / max(L)`` in physical wavenumber, plus one bin for the corners.
+
+    Band ``b`` holds the modes with ``|κ|/Δκ`` in ``[b - 1/2, b + 1/2)``; band 0 is the mean. Shells
+    are complete up to the smallest Nyquist wavenumber of the axes. Modes beyond it, in the corners of
+    the spectral box, share the last bin, so that the bands always add up to the whole field.
+
+    Attributes:
+        grid: grid size per axis.
+        lengths: physical extent per axis.
+    """
+
+    grid: tuple[int, ...]
+    lengths: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.grid) != len(self.lengths) or not self.grid:
+            raise ValueError(f"grid {self.grid} and lengths {self.lengths} must have one entry per axis.")
+
+    @property
+    def spacing(self) -> float:
+        """Width ``Δκ`` of a band in radians per unit length."""
+        return 2 * math.pi / max(self.lengths)
+
+    @property
+    def num_complete(self) -> int:
+        """Number of complete shells, the mean included."""
+        nyquist = min(math.pi * n / length for n, length in zip(self.grid, self.lengths, strict=True))
+        return math.floor(nyquist / self.spacing + 1e-9) + 1
+
+    @property
+    def num_bands(self) -> int:
+        """Number of bands: the complete shells and the corner bin."""
+        return self.num_complete + 1
+
+    @property
+    def centres(self) -> Float[Tensor, " complete"]:
+        """Wavenumber at the middle of each complete shell."""
+        return torch.arange(self.num_complete, dtype=torch.float64) * self.spacing
+
+    def index(self, device: torch.device | str | None = None) -> Int[Tensor, "*modes"]:
+        """Return the band of every mode of the half spectrum."""
+        ndim = len(self.grid)
+        squared = torch.zeros((), dtype=torch.float64, device=device)
+        for dim, (n, length) in enumerate(zip(self.grid, self.lengths, strict=True)):
+            k = mode_numbers(n, half=dim == ndim - 1, device=device).to(torch.float64) / length
+            squared = squared + k.square().view(-1, *[1] * (ndim - dim - 1))
+        shell = torch.floor(squared.sqrt() * max(self.lengths) + 0.5 + 1e-9).to(torch.int64)
+        return shell.clamp(max=self.num_complete)
+
+    def spectrum(self, u: Float[Tensor, "*lead_and_space"]) -> Float[Tensor, "*lead bands"]:
+        """Return the mean square of ``u`` in each band, float64; the sum is ``mean(u²)`` (Parseval).
+
+        Raises:
+            ValueError: if the last axes of ``u`` are not this object's grid.
+        """
+        ndim = len(self.grid)
+        if tuple(u.shape[-ndim:]) != self.grid:
+            raise ValueError(f"field of shape {tuple(u.shape)} does not end in the grid {self.grid}.")
+        power = forward_transform(u.to(torch.float64), ndim).abs().square()
+        power = power * multiplicity(self.grid, device=u.device)
+        flat = power.flatten(-ndim)
+        bands = flat.new_zeros((*flat.shape[:-1], self.num_bands))
+        return bands.index_add_(-1, self.index(u.device).flatten(), flat)

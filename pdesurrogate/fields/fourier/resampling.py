@@ -1,0 +1,49 @@
+"""Exact change of grid for band-limited periodic fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def resample(
+    u: Float[Tensor, "*lead_and_space"], grid: Sequence[int]
+) -> Float[Tensor, "*lead_and_new_space"]:
+    """Return the trigonometric interpolant of ``u`` on another grid of the same periodic box.
+
+    Works axis by axis over the last ``len(grid)`` axes: up or down, even or odd. A field whose modes
+    fit on both grids is reproduced to rounding, and then down followed by up is the identity. Going
+    down drops the modes that the coarse grid cannot carry, so that nothing aliases.
+
+    The Nyquist mode of an even grid is a pure cosine, ``a cos(π j)``. It keeps its function: on a finer
+    grid its amplitude splits into ``a/2`` at ``±N/2``; a fine mode that lands on the Nyquist of the
+    coarse grid is sampled there, ``a = 2 Re û``.
+
+    Raises:
+        ValueError: if a target size is not positive or ``grid`` has more axes than ``u``.
+    """
+    if len(grid) > u.ndim or any(n < 1 for n in grid):
+        raise ValueError(
+            f"cannot resample a field of shape {tuple(u.shape)} to the grid {tuple(grid)}: sizes must "
+            "be positive, one for each of the field's last axes."
+        )
+    for dim, size in zip(range(-len(grid), 0), grid, strict=True):
+        u = _resample_axis(u, dim, size)
+    return u
+
+
+def _resample_axis(u: Tensor, dim: int, size: int) -> Tensor:
+    old = u.shape[dim]
+    if size == old:
+        return u
+    kept = min(old, size) // 2 + 1
+    spectrum = torch.fft.rfft(u, dim=dim, norm="forward").narrow(dim, 0, kept)
+    if min(old, size) % 2 == 0:
+        # The last kept mode is the smaller grid's Nyquist: one real cosine there, two modes elsewhere.
+        factor = torch.ones(kept, dtype=u.dtype, device=u.device)
+        factor[-1] = 2.0 if size < old else 0.5
+        spectrum = spectrum * factor.view(-1, *[1] * (-dim - 1))
+    return torch.fft.irfft(spectrum, n=size, dim=dim, norm="forward")

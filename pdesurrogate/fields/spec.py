@@ -1,0 +1,253 @@
+"""What a field is: names, units, axes, boundaries, time step and parameters of a PDE's solution.
+
+`DataSpec` is the single source of these facts. Channels, dimensions, boundaries and time steps are
+derived from it everywhere and typed nowhere else. Specs are frozen and go to and from plain dicts, so
+that they live unchanged in HDF5 attributes, checkpoints and artifacts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+Boundary = Literal["periodic", "wall", "open"]
+FieldKind = Literal["scalar", "pseudoscalar", "vector"]
+Geometry = Literal["plane", "sphere"]
+
+
+def _require_member(owner: str, value: str, literal: Any) -> None:
+    allowed = get_args(literal)
+    if value not in allowed:
+        raise ValueError(f"{owner} is {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A physical quantity on space.
+
+    Attributes:
+        name: the field's name, such as ``"vorticity"``.
+        units: units in UDUNITS form, ``"1"`` when dimensionless.
+        kind: how it transforms. A ``"pseudoscalar"`` (2-D vorticity) changes sign under reflection;
+            the components of a ``"vector"`` mix under rotation.
+        components: axis names of a vector's components in channel order; empty for one channel.
+        long_name: a phrase for figures and file attributes.
+    """
+
+    name: str
+    units: str = "1"
+    kind: FieldKind = "scalar"
+    components: tuple[str, ...] = ()
+    long_name: str = ""
+
+    def __post_init__(self) -> None:
+        _require_member(f"kind of field {self.name!r}", self.kind, FieldKind)
+        if (self.kind == "vector") != bool(self.components):
+            raise ValueError(
+                f"field {self.name!r} of kind {self.kind!r} has components {self.components}; a vector "
+                "names one axis per component, other kinds name none."
+            )
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the field's channels: ``("velocity_x", "velocity_y")`` or ``("vorticity",)``."""
+        return tuple(f"{self.name}_{c}" for c in self.components) or (self.name,)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of space, sampled uniformly at ``origin + (i + offset) · length / size``.
+
+    Attributes:
+        name: ``"x"``, ``"y"``, ``"z"``, ``"lat"`` or ``"lon"``.
+        length: physical extent of the domain along the axis, in ``units``.
+        boundary: what happens at its ends.
+        units: units of coordinates along the axis.
+        origin: coordinate of the domain's lower end.
+        offset: position of the first point in units of the spacing: 0 for nodes, 0.5 for cell centres.
+    """
+
+    name: str
+    length: float
+    boundary: Boundary = "periodic"
+    units: str = "1"
+    origin: float = 0.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_member(f"boundary of axis {self.name!r}", self.boundary, Boundary)
+        if not (math.isfinite(self.length) and self.length > 0):
+            raise ValueError(f"length of axis {self.name!r} is {self.length}; it must be positive.")
+
+    def coordinates(self, size: int) -> np.ndarray:
+        """Return the ``size`` sample positions, float64; end points of periodic axes appear once."""
+        return self.origin + (np.arange(size) + self.offset) * (self.length / size)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number of the PDE that is constant along a trajectory, such as the viscosity."""
+
+    name: str
+    units: str = "1"
+    long_name: str = ""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Everything that is known about a data set apart from its numbers.
+
+    Attributes:
+        fields: quantities in channel order.
+        axes: axes of space in array order: ``(y, x)``, ``(z, y, x)`` or ``(lat, lon)``.
+        dt: time between consecutive frames, in ``time_units``.
+        time_units: units of time.
+        geometry: ``"plane"`` or ``"sphere"``.
+        parameters: parameters of the PDE, in the order of the parameter vector.
+        equation: the PDE as text, for people.
+    """
+
+    fields: tuple[Field, ...]
+    axes: tuple[Axis, ...]
+    dt: float
+    time_units: str = "1"
+    geometry: Geometry = "plane"
+    parameters: tuple[Parameter, ...] = ()
+    equation: str = ""
+
+    def __post_init__(self) -> None:
+        _require_member("geometry", self.geometry, Geometry)
+        if not self.fields or not self.axes:
+            raise ValueError("a DataSpec needs at least one field and one axis.")
+        if not (math.isfinite(self.dt) and self.dt > 0):
+            raise ValueError(f"dt is {self.dt}; the time between frames must be positive.")
+        for what, names in (
+            ("channel", self.channel_names),
+            ("axis", self.axis_names),
+            ("parameter", self.parameter_names),
+        ):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} names {names} repeat; each must be unique.")
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels C over all fields."""
+        return len(self.channel_names)
+
+    @property
+    def num_parameters(self) -> int:
+        """Length P of the parameter vector."""
+        return len(self.parameters)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of space."""
+        return len(self.axes)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of all channels in order."""
+        return tuple(name for field in self.fields for name in field.channel_names)
+
+    @property
+    def channel_units(self) -> tuple[str, ...]:
+        """Units of all channels in order."""
+        return tuple(field.units for field in self.fields for _ in field.channel_names)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of the axes in array order."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the PDE parameters in order."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Physical extents in array order."""
+        return tuple(axis.length for axis in self.axes)
+
+    @property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """Boundary of each axis in array order."""
+        return tuple(axis.boundary for axis in self.axes)
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether every axis is periodic."""
+        return all(boundary == "periodic" for boundary in self.boundaries)
+
+    def spacings(self, grid: Sequence[int]) -> tuple[float, ...]:
+        """Return the physical grid spacing along each axis for ``grid`` points."""
+        return tuple(axis.length / n for axis, n in zip(self.axes, grid, strict=True))
+
+    def replace(self, **changes: Any) -> DataSpec:
+        """Return a copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    def mismatches(self, other: DataSpec) -> list[str]:
+        """Return one sentence per physical difference from ``other``; empty when interchangeable.
+
+        Compared are channels with units, axes with length and boundary, geometry, dt and parameter
+        names. Long names and the equation text are for people and may differ.
+        """
+        sentences = []
+        pairs: list[tuple[str, Any, Any]] = [
+            ("channels", self.channel_names, other.channel_names),
+            ("units", self.channel_units, other.channel_units),
+            ("axes", self.axis_names, other.axis_names),
+            ("boundaries", self.boundaries, other.boundaries),
+            ("geometry", self.geometry, other.geometry),
+            ("parameters", self.parameter_names, other.parameter_names),
+        ]
+        for what, mine, theirs in pairs:
+            if mine != theirs:
+                sentences.append(f"{what} are {mine} on one side and {theirs} on the other")
+        same_lengths = len(self.lengths) == len(other.lengths) and all(
+            math.isclose(a, b, rel_tol=1e-6) for a, b in zip(self.lengths, other.lengths, strict=True)
+        )
+        if not same_lengths:
+            sentences.append(f"lengths are {self.lengths} on one side and {other.lengths} on the other")
+        if not math.isclose(self.dt, other.dt, rel_tol=1e-6):
+            sentences.append(f"dt is {self.dt} on one side and {other.dt} on the other")
+        return sentences
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types only (dict, list, str, float), fit for JSON and checkpoints."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DataSpec:
+        """Rebuild a spec from `to_dict`.
+
+        Raises:
+            ValueError: naming the keys that are missing or unknown.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not {"fields", "axes", "dt"} <= set(data) or not set(data) <= known:
+            raise ValueError(
+                f"a DataSpec needs the keys fields, axes and dt and allows {sorted(known)}; "
+                f"given: {sorted(data)}."
+            )
+        content = dict(data)
+        content["fields"] = tuple(
+            Field(**{**f, "components": tuple(f.get("components", ()))}) for f in data["fields"]
+        )
+        content["axes"] = tuple(Axis(**a) for a in data["axes"])
+        content["parameters"] = tuple(Parameter(**p) for p in data.get("parameters", ()))
+        return cls(**content)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,125 @@
+"""Names to classes: how one file and one yaml add a model, a data set, a loss or a metric.
+
+A registry imports the modules of its package on first use, so that a file dropped into the folder is
+found without any other line changing. Code outside the tree joins in through ``plugins=[my.module]``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+Entry = TypeVar("Entry", bound=Callable[..., Any])
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return ``" Did you mean 'fno'?"`` for the nearest allowed name, or an empty string."""
+    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def load_plugins(modules: Iterable[str]) -> None:
+    """Import the user's modules, which register their own entries.
+
+    Raises:
+        ValueError: if a module cannot be found.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not module.startswith(error.name):
+                raise
+            raise ValueError(
+                f"plugins: no module named {module!r} can be imported. Give importable module names "
+                "and put their folder on PYTHONPATH."
+            ) from error
+
+
+class Registry:
+    """A named collection of callables, each built with options that its signature allows.
+
+    Args:
+        kind: what is collected, as it appears in messages ("model", "loss").
+        package: the package whose modules are imported on first use; they register themselves.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, Callable[..., Any]] = {}
+        self._discovered = False
+
+    def register(self, name: str) -> Callable[[Entry], Entry]:
+        """Return a decorator that files a class or function under ``name``."""
+
+        def decorate(entry: Entry) -> Entry:
+            known = self._entries.get(name)
+            if known is not None and known.__qualname__ != entry.__qualname__:
+                raise ValueError(
+                    f"{self.kind} {name!r} is already registered by {known.__module__}; "
+                    f"{entry.__module__} must choose another name."
+                )
+            self._entries[name] = entry
+            return entry
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return all registered names, sorted."""
+        self._discover()
+        return sorted(self._entries)
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Return the entry called ``name``.
+
+        Raises:
+            ValueError: if there is none; the message lists the names and suggests the nearest.
+        """
+        self._discover()
+        if name not in self._entries:
+            raise ValueError(
+                f"Unknown {self.kind} {name!r}.{did_you_mean(name, self._entries)} "
+                f"Available: {', '.join(self.names())}."
+            )
+        return self._entries[name]
+
+    def build(self, name: str, *args: Any, **options: Any) -> Any:
+        """Call the entry ``name`` with positional arguments and checked options.
+
+        Raises:
+            ValueError: for an unknown name or an option that the entry does not have.
+        """
+        entry = self.get(name)
+        check_options(f"{self.kind} {name!r}", entry, options)
+        return entry(*args, **options)
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+
+
+def check_options(owner: str, entry: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse options that ``entry`` has no parameter for.
+
+    Raises:
+        ValueError: naming the option, the nearest allowed one and all allowed ones.
+    """
+    parameters = inspect.signature(entry).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return
+    allowed = [p.name for p in parameters if p.default is not inspect.Parameter.empty]
+    for option in options:
+        if option not in {p.name for p in parameters}:
+            raise ValueError(
+                f"{owner} has no option {option!r}.{did_you_mean(option, allowed)} "
+                f"Its options: {', '.join(allowed) or 'none'}."
+            )
