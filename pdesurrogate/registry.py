@@ -32,8 +32,8 @@ def load_plugins(modules: Iterable[str]) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name is None or not module.startswith(error.name):
-                raise
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # the plugin was found; something that it imports was not
             raise ValueError(
                 f"plugins: no module named {module!r} can be imported. Give importable module names "
                 "and put their folder on PYTHONPATH."
@@ -59,7 +59,7 @@ class Registry:
 
         def decorate(entry: Entry) -> Entry:
             known = self._entries.get(name)
-            if known is not None and known.__qualname__ != entry.__qualname__:
+            if known is not None and _origin(known) != _origin(entry):
                 raise ValueError(
                     f"{self.kind} {name!r} is already registered by {known.__module__}; "
                     f"{entry.__module__} must choose another name."
@@ -92,34 +92,62 @@ class Registry:
         """Call the entry ``name`` with positional arguments and checked options.
 
         Raises:
-            ValueError: for an unknown name or an option that the entry does not have.
+            ValueError: for an unknown name, an option that the entry does not have, or a missing one
+                that it needs.
         """
         entry = self.get(name)
-        check_options(f"{self.kind} {name!r}", entry, options)
+        check_options(f"{self.kind} {name!r}", entry, options, num_positional=len(args))
         return entry(*args, **options)
 
     def _discover(self) -> None:
         if self._discovered:
             return
-        self._discovered = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
+        self._discovered = True  # first, because a module may look into the registry while it is imported
+        try:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+        except BaseException:
+            self._discovered = False  # the next call meets the same error, not half a registry
+            raise
 
 
-def check_options(owner: str, entry: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def check_options(
+    owner: str, entry: Callable[..., Any], options: Mapping[str, Any], num_positional: int | None = None
+) -> None:
     """Refuse options that ``entry`` has no parameter for.
+
+    Args:
+        owner: how messages call the entry.
+        entry: what is going to be called.
+        options: its keyword arguments.
+        num_positional: how many leading parameters are given by position. They are then no options,
+            and of the others those without a default must be among ``options``. None: the caller
+            supplies every parameter that has no default.
 
     Raises:
         ValueError: naming the option, the nearest allowed one and all allowed ones.
     """
-    parameters = inspect.signature(entry).parameters.values()
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        return
-    allowed = [p.name for p in parameters if p.default is not inspect.Parameter.empty]
+    parameters = list(inspect.signature(entry).parameters.values())
+    variadic = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+    named = [p for p in parameters if p.kind not in variadic]
+    required = {p.name for p in named if p.default is inspect.Parameter.empty}
+    if num_positional is None:
+        allowed = [p.name for p in named if p.name not in required]
+        required = set()
+    else:
+        allowed = [p.name for p in named[num_positional:]]
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     for option in options:
-        if option not in {p.name for p in parameters}:
+        if option not in allowed and not takes_any:
             raise ValueError(
                 f"{owner} has no option {option!r}.{did_you_mean(option, allowed)} "
                 f"Its options: {', '.join(allowed) or 'none'}."
             )
+    missing = [name for name in allowed if name in required and name not in options]
+    if missing:
+        raise ValueError(f"{owner} needs the option {missing[0]!r}. Its options: {', '.join(allowed)}.")
+
+
+def _origin(entry: Callable[..., Any]) -> tuple[str, str]:
+    return entry.__module__, getattr(entry, "__qualname__", repr(entry))

@@ -91,7 +91,14 @@ class Normaliser(nn.Module):
                     f"{name}mean and {name}std must be vectors of equal length; given shapes "
                     f"{tuple(centre64.shape)} and {tuple(scale64.shape)}."
                 )
-            is_constant = scale64 <= 1e-12 * centre64.abs().clamp(min=1e-300)
+            valid = torch.isfinite(centre64) & torch.isfinite(scale64) & (scale64 >= 0)
+            if not valid.all():
+                bad = torch.nonzero(~valid).flatten().tolist()
+                raise ValueError(
+                    f"{name}mean and {name}std must be finite, and {name}std not negative; "
+                    f"entries {bad} are not."
+                )
+            is_constant = (scale64 <= 1e-12 * centre64.abs()) | (scale64.to(torch.float32) == 0)
             scale64 = torch.where(is_constant, torch.ones_like(scale64), scale64)
             self.register_buffer(f"{name}mean", centre64.to(torch.float32))
             self.register_buffer(f"{name}std", scale64.to(torch.float32))
@@ -111,13 +118,21 @@ class Normaliser(nn.Module):
     def normalise(
         self, u: Float[Tensor, "batch time channel *space"]
     ) -> Float[Tensor, "batch time channel *space"]:
-        """Physical to normalised fields."""
+        """Physical to normalised fields.
+
+        Raises:
+            ValueError: if the fields have another number of channels than the statistics.
+        """
         return (u - self._column(self.mean, u)) / self._column(self.std, u)
 
     def denormalise(
         self, v: Float[Tensor, "batch time channel *space"]
     ) -> Float[Tensor, "batch time channel *space"]:
-        """Normalised to physical fields."""
+        """Normalised to physical fields.
+
+        Raises:
+            ValueError: if the fields have another number of channels than the statistics.
+        """
         return v * self._column(self.std, v) + self._column(self.mean, v)
 
     def normalise_parameters(
@@ -128,4 +143,9 @@ class Normaliser(nn.Module):
 
     @staticmethod
     def _column(statistic: Tensor, like: Tensor) -> Tensor:
+        if like.shape[2] != len(statistic):
+            raise ValueError(
+                f"fields of shape {tuple(like.shape)} have {like.shape[2]} channels (third axis) and the "
+                f"normaliser has statistics of {len(statistic)}."
+            )
         return statistic.view(-1, *[1] * (like.ndim - 3)).to(like.dtype)

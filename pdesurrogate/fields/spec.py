@@ -11,13 +11,16 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
+
+from ..registry import check_options
 
 Boundary = Literal["periodic", "wall", "open"]
 FieldKind = Literal["scalar", "pseudoscalar", "vector"]
 Geometry = Literal["plane", "sphere"]
+Part = TypeVar("Part")
 
 
 def _require_member(owner: str, value: str, literal: Any) -> None:
@@ -184,6 +187,14 @@ class DataSpec:
         """Whether every axis is periodic."""
         return all(boundary == "periodic" for boundary in self.boundaries)
 
+    @property
+    def _kinds(self) -> tuple[FieldKind, ...]:
+        return tuple(field.kind for field in self.fields)
+
+    @property
+    def _axis_units(self) -> tuple[str, ...]:
+        return tuple(axis.units for axis in self.axes)
+
     def spacings(self, grid: Sequence[int]) -> tuple[float, ...]:
         """Return the physical grid spacing along each axis for ``grid`` points."""
         return tuple(axis.length / n for axis, n in zip(self.axes, grid, strict=True))
@@ -195,16 +206,20 @@ class DataSpec:
     def mismatches(self, other: DataSpec) -> list[str]:
         """Return one sentence per physical difference from ``other``; empty when interchangeable.
 
-        Compared are channels with units, axes with length and boundary, geometry, dt and parameter
-        names. Long names and the equation text are for people and may differ.
+        Compared are channels with units and kinds, axes with length, units and boundary, geometry, dt
+        with its units, and parameter names. Long names and the equation text are for people and may
+        differ.
         """
         sentences = []
         pairs: list[tuple[str, Any, Any]] = [
             ("channels", self.channel_names, other.channel_names),
             ("units", self.channel_units, other.channel_units),
+            ("kinds of fields", self._kinds, other._kinds),
             ("axes", self.axis_names, other.axis_names),
+            ("units of axes", self._axis_units, other._axis_units),
             ("boundaries", self.boundaries, other.boundaries),
             ("geometry", self.geometry, other.geometry),
+            ("units of time", self.time_units, other.time_units),
             ("parameters", self.parameter_names, other.parameter_names),
         ]
         for what, mine, theirs in pairs:
@@ -238,11 +253,16 @@ class DataSpec:
             )
         content = dict(data)
         content["fields"] = tuple(
-            Field(**{**f, "components": tuple(f.get("components", ()))}) for f in data["fields"]
+            _build(Field, {**f, "components": tuple(f.get("components", ()))}) for f in data["fields"]
         )
-        content["axes"] = tuple(Axis(**a) for a in data["axes"])
-        content["parameters"] = tuple(Parameter(**p) for p in data.get("parameters", ()))
+        content["axes"] = tuple(_build(Axis, a) for a in data["axes"])
+        content["parameters"] = tuple(_build(Parameter, p) for p in data.get("parameters", ()))
         return cls(**content)
+
+
+def _build(part: type[Part], data: Mapping[str, Any]) -> Part:
+    check_options(f"a {part.__name__} of a DataSpec", part, data, num_positional=0)
+    return part(**data)
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .modes import wavenumbers
 
+_POWERS_OF_I = (1, 1j, -1, -1j)
+
 
 def derivative(
     u: Float[Tensor, "*shape"], dim: int, length: float, order: int = 1
@@ -26,7 +28,7 @@ def derivative(
         raise ValueError(f"order is {order}; the order of a derivative is 0, 1, 2, ...")
     size = u.shape[dim]
     k = wavenumbers(size, length, half=True, dtype=u.dtype, device=u.device)
-    multiplier = (1j * k) ** order
+    multiplier = k**order * _POWERS_OF_I[order % 4]
     if size % 2 == 0 and order % 2 == 1:
         multiplier[-1] = 0.0
     u_hat = torch.fft.rfft(u, dim=dim, norm="forward")

@@ -43,7 +43,7 @@ def _resample_axis(u: Tensor, dim: int, size: int) -> Tensor:
     spectrum = torch.fft.rfft(u, dim=dim, norm="forward").narrow(dim, 0, kept)
     if min(old, size) % 2 == 0:
         # The last kept mode is the smaller grid's Nyquist: one real cosine there, two modes elsewhere.
-        factor = torch.ones(kept, dtype=u.dtype, device=u.device)
-        factor[-1] = 2.0 if size < old else 0.5
-        spectrum = spectrum * factor.view(-1, *[1] * (-dim - 1))
+        below, nyquist = spectrum.split([kept - 1, 1], dim)
+        nyquist = 2.0 * nyquist.real if size < old else 0.5 * nyquist
+        spectrum = torch.cat([below, nyquist.to(spectrum.dtype)], dim)
     return torch.fft.irfft(spectrum, n=size, dim=dim, norm="forward")

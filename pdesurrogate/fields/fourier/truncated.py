@@ -54,8 +54,13 @@ def require_resolved(num_modes: Sequence[int], grid: Sequence[int], axis_names: 
 def pruned_forward(
     u: Float[Tensor, "*lead_and_space"], num_modes: Sequence[int]
 ) -> Complex[Tensor, "*lead_and_kept"]:
-    """Return the kept modes of a real field over its last ``len(num_modes)`` axes."""
+    """Return the kept modes of a real field over its last ``len(num_modes)`` axes.
+
+    Raises:
+        ValueError: if the grid does not resolve them.
+    """
     ndim = len(num_modes)
+    require_resolved(num_modes, u.shape[-ndim:])
     u_hat = torch.fft.rfft(u, dim=-1, norm="forward").narrow(-1, 0, num_modes[-1] // 2 + 1)
     for dim in range(-2, -ndim - 1, -1):
         u_hat = torch.fft.fft(u_hat, dim=dim, norm="forward")
@@ -70,8 +75,18 @@ def pruned_forward(
 def pruned_inverse(
     u_hat: Complex[Tensor, "*lead_and_kept"], grid: Sequence[int]
 ) -> Float[Tensor, "*lead_and_space"]:
-    """Return the real field on ``grid`` with the given kept modes and zeros elsewhere."""
+    """Return the real field on ``grid`` with the given kept modes and zeros elsewhere.
+
+    Raises:
+        ValueError: if there are more modes on an axis than the grid has.
+    """
     ndim = len(grid)
+    kept_grid = (*grid[:-1], grid[-1] // 2 + 1)
+    if any(k > n for k, n in zip(u_hat.shape[-ndim:], kept_grid, strict=True)):
+        raise ValueError(
+            f"modes of shape {tuple(u_hat.shape[-ndim:])} do not fit on the grid {tuple(grid)}, whose half "
+            f"spectrum is {kept_grid}. Keep fewer modes or choose a finer grid."
+        )
     for dim in range(-ndim, -1):
         size, kept = grid[dim], u_hat.shape[dim]
         if kept < size:
@@ -170,8 +185,13 @@ class DFTPlan:
 
 @lru_cache(maxsize=64)
 def dft_plan(grid: tuple[int, ...], num_modes: tuple[int, ...], dtype: torch.dtype, device: str) -> DFTPlan:
-    """Return the cached plan for a grid, a kept set, a dtype and a device."""
-    return DFTPlan(grid, num_modes, dtype, device)
+    """Return the cached plan for a grid, a kept set, a dtype and a device.
+
+    Its tables are ordinary tensors even if the first call comes from ``torch.inference_mode`` (a
+    validation before training): gradients can flow through them later.
+    """
+    with torch.inference_mode(False):
+        return DFTPlan(grid, num_modes, dtype, device)
 
 
 def _phases(modes: Sequence[int], size: int) -> Tensor:
