@@ -1,0 +1,346 @@
+"""Writing trajectories to an HDF5 file that survives interruption and that xarray reads.
+
+The layout follows netCDF-4 by hand (dimension scales, units, attributes). The file is allocated and
+filled in full when it is created, and afterwards only raw data change, never the file's metadata. A
+process that is killed at any moment therefore leaves a ``.part`` file that opens and can be continued.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+
+from pdesurrogate.fields import DataSpec
+
+log = logging.getLogger(__name__)
+
+WRITTEN = "written"
+CHECKSUM = "checksum"
+TRAJECTORY = "trajectory"
+TIME = "time"
+CHUNK_BYTES = 2**20
+
+
+def crc32(frames: np.ndarray) -> int:
+    """Return the CRC-32 of a trajectory's raw float32 bytes in (time, channel, *space) order."""
+    return zlib.crc32(np.ascontiguousarray(frames, dtype="<f4").data)
+
+
+def first_non_finite(frames: np.ndarray, channel_names: Sequence[str], *, first_frame: int = 0) -> str | None:
+    """Return ``"channel 'vorticity', frame 7"`` for the first NaN or infinity, None if all is finite."""
+    finite = np.isfinite(frames)
+    if finite.all():
+        return None
+    frame, channel = np.argwhere(~finite)[0][:2]
+    return f"channel {channel_names[channel]!r}, frame {first_frame + frame}"
+
+
+class StoreWriter:
+    """Trajectories of one split, written one at a time and published under the final name at the end.
+
+    Everything goes to ``path + ".part"``, which `finish` renames. A ``.part`` file left by an
+    interruption is continued: trajectories that were stored completely (their checksum is verified) are
+    not `pending` any more.
+
+    Args:
+        path: the final name, such as ``data/navier_stokes/train.h5``.
+        spec: what the fields are.
+        grid: points along each axis of space, in array order.
+        num_trajectories: number of trajectories N.
+        times: time of each frame in ``spec.time_units``, uniformly ``spec.dt`` apart.
+        attributes: facts for the file's readers (title, equation, solver, seed, version); plain types.
+
+    Raises:
+        ValueError: if the file exists already, if a ``.part`` file holds something else or is being
+            written by another process, if the disk is too small, or if times and spec disagree.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        spec: DataSpec,
+        grid: Sequence[int],
+        num_trajectories: int,
+        times: Sequence[float] | np.ndarray,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        self.path = Path(path)
+        self.spec = spec
+        self.grid = tuple(int(n) for n in grid)
+        self.num_trajectories = num_trajectories
+        self.times = np.asarray(times, dtype=np.float64)
+        self.attributes = _storable({**attributes, "spec": json.dumps(spec.to_dict(), ensure_ascii=False)})
+        self._check_arguments()
+        self._part = self.path.with_name(self.path.name + ".part")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._part.exists():
+            self._create()
+        self._file = self._open()
+        try:
+            self.pending = self._find_pending()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(
+        self,
+        trajectory: int,
+        frames: Float[np.ndarray, "time channel *space"],
+        parameters: Float[np.ndarray, " parameter"],
+    ) -> None:
+        """Store one trajectory; when this returns, a killed process does not lose it.
+
+        Args:
+            trajectory: index from 0 to N - 1.
+            frames: all frames in physical units; converted to float32.
+            parameters: the PDE parameters of the trajectory, in the order of ``spec.parameters``.
+
+        Raises:
+            ValueError: for a wrong shape or index, or a value that is NaN or infinite in float32.
+        """
+        frames = np.ascontiguousarray(frames, dtype=np.float32)
+        parameters = np.asarray(parameters, dtype=np.float32)
+        self._check_trajectory(trajectory, frames, parameters)
+        try:
+            for channel, name in enumerate(self.spec.channel_names):
+                self._file[name][trajectory] = frames[:, channel]
+            for name, value in zip(self.spec.parameter_names, parameters, strict=True):
+                self._file[name][trajectory] = value
+            self._file[CHECKSUM][trajectory] = crc32(frames)
+            self._file.flush()
+            self._file[WRITTEN][trajectory] = 1  # only after the data have reached the file
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"{self._part}: trajectory {trajectory} cannot be written ({error}). The trajectories before "
+                "it are kept; make the disk writable and run the same command again to continue."
+            ) from error
+        if trajectory in self.pending:
+            self.pending.remove(trajectory)
+
+    def finish(self) -> Path:
+        """Publish the complete file under its final name and return that name.
+
+        Raises:
+            ValueError: if trajectories are still pending.
+        """
+        if self.pending:
+            raise ValueError(
+                f"{self._part}: {len(self.pending)} of {self.num_trajectories} trajectories are not written "
+                f"yet (first: {self.pending[0]}); write them before finish()."
+            )
+        self.close()
+        _fsync(self._part)
+        self._part.replace(self.path)
+        _fsync(self.path.parent)
+        return self.path
+
+    def close(self) -> None:
+        """Close the file; what is written so far stays in the ``.part`` file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_arguments(self) -> None:
+        if self.path.exists():
+            raise ValueError(f"{self.path} exists already and is complete; delete it or choose another root.")
+        if len(self.grid) != self.spec.ndim or min(self.grid) < 1:
+            raise ValueError(f"grid {self.grid} does not fit the axes {self.spec.axis_names}.")
+        if self.num_trajectories < 1 or self.times.ndim != 1 or self.times.size < 1:
+            raise ValueError("a store needs at least one trajectory and one frame.")
+        if not np.allclose(np.diff(self.times), self.spec.dt, rtol=1e-6, atol=0.0):
+            raise ValueError(f"times {self.times} are not spec.dt = {self.spec.dt} apart.")
+        names = [TRAJECTORY, TIME, WRITTEN, CHECKSUM, *self.spec.axis_names]
+        names += [*self.spec.channel_names, *self.spec.parameter_names]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"the names {repeated} are used twice in the file; rename fields or parameters.")
+
+    def _check_trajectory(self, trajectory: int, frames: np.ndarray, parameters: np.ndarray) -> None:
+        if not 0 <= trajectory < self.num_trajectories:
+            raise ValueError(f"trajectory is {trajectory}; allowed: 0 to {self.num_trajectories - 1}.")
+        shape = (self.times.size, self.spec.num_channels, *self.grid)
+        if frames.shape != shape:
+            raise ValueError(f"trajectory {trajectory} has shape {frames.shape}; the store takes {shape}.")
+        if parameters.shape != (self.spec.num_parameters,):
+            raise ValueError(
+                f"trajectory {trajectory} has parameters of shape {parameters.shape}; the store takes one "
+                f"value for each of {self.spec.parameter_names}."
+            )
+        place = first_non_finite(frames, self.spec.channel_names)
+        if place is not None or not np.isfinite(parameters).all():
+            raise ValueError(
+                f"trajectory {trajectory} holds NaN or infinite values ({place or 'parameters'}); it is not "
+                "stored. A solver that blows up needs a smaller time step."
+            )
+
+    def _create(self) -> None:
+        """Allocate and fill the whole file under a third name, then rename it to ``.part``."""
+        self._check_disk_space()
+        unborn = self._part.with_name(self._part.name + ".new")
+        try:
+            file = h5py.File(unborn, "w")
+            try:
+                self._lay_out(file)
+            finally:
+                file.close()
+            _fsync(unborn)
+        except BaseException as error:
+            unborn.unlink(missing_ok=True)
+            if isinstance(error, OSError | RuntimeError):
+                raise ValueError(
+                    f"{unborn} cannot be created ({error}). {self._num_bytes / 2**20:.1f} MiB are needed; "
+                    "free some space or choose another root."
+                ) from error
+            raise
+        unborn.replace(self._part)
+
+    @property
+    def _num_bytes(self) -> int:
+        return 4 * self.num_trajectories * self.times.size * self.spec.num_channels * math.prod(self.grid)
+
+    def _check_disk_space(self) -> None:
+        free = shutil.disk_usage(self.path.parent).free
+        if self._num_bytes > free:
+            raise ValueError(
+                f"{self.path} needs {self._num_bytes / 2**20:.1f} MiB and {free / 2**20:.1f} MiB are free "
+                "there. Free some space, choose another root, or ask for fewer trajectories, frames or points."
+            )
+
+    def _lay_out(self, file: h5py.File) -> None:
+        """Create dimensions, coordinates, variables and attributes."""
+        file.attrs.update(self.attributes)
+        coordinates: dict[str, tuple[np.ndarray, dict[str, str]]] = {
+            TRAJECTORY: (np.arange(self.num_trajectories, dtype=np.int32), {"long_name": "trajectory"}),
+            TIME: (self.times, {"units": self.spec.time_units, "axis": "T", "long_name": "time"}),
+        }
+        for axis, size in zip(self.spec.axes, self.grid, strict=True):
+            facts = {"units": axis.units, "boundary": axis.boundary, "long_name": axis.name}
+            if axis.name in ("x", "y", "z"):
+                facts["axis"] = axis.name.upper()
+            coordinates[axis.name] = (axis.coordinates(size), facts)
+        for name, (values, facts) in coordinates.items():
+            file.create_dataset(name, data=values).make_scale(name)
+            file[name].attrs.update(facts)
+        dimensions = (TRAJECTORY, TIME, *self.spec.axis_names)
+        for field in self.spec.fields:
+            for name in field.channel_names:
+                facts = {"units": field.units, "long_name": field.long_name or name}
+                self._variable(file, name, dimensions, "<f4", np.nan, facts)
+        for parameter in self.spec.parameters:
+            facts = {"units": parameter.units, "long_name": parameter.long_name or parameter.name}
+            self._variable(file, parameter.name, dimensions[:1], "<f4", np.nan, facts)
+        self._variable(
+            file, CHECKSUM, dimensions[:1], "<u4", 0, {"long_name": "CRC-32 of (time, channel, space)"}
+        )
+        self._variable(file, WRITTEN, dimensions[:1], "|u1", 0, {"long_name": "1 where complete"})
+
+    def _variable(
+        self,
+        file: h5py.File,
+        name: str,
+        dimensions: Sequence[str],
+        dtype: str,
+        fill: float,
+        facts: Mapping[str, str],
+    ) -> None:
+        shape = tuple(file[dimension].size for dimension in dimensions)
+        chunks = None
+        if len(shape) > 1:
+            per_chunk = max(1, CHUNK_BYTES // (4 * math.prod(self.grid)))
+            chunks = (1, min(self.times.size, per_chunk), *self.grid)
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        variable = file.create_dataset(
+            name, shape, dtype, chunks=chunks, fillvalue=fill, fill_time="alloc", dcpl=creation
+        )
+        for axis, dimension in enumerate(dimensions):
+            variable.dims[axis].attach_scale(file[dimension])
+        variable.attrs.update(facts)
+
+    def _open(self) -> h5py.File:
+        try:
+            return h5py.File(self._part, "r+")
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{self._part} is being written by another process; wait for it or choose another root."
+            ) from error
+        except OSError as error:
+            raise ValueError(
+                f"{self._part} is left from an interruption and cannot be continued ({error}). Delete it and "
+                "run the same command again."
+            ) from error
+
+    def _find_pending(self) -> list[int]:
+        """Compare the ``.part`` file with what is asked for; return the trajectories it still lacks."""
+        differences = self._differences()
+        if differences:
+            raise ValueError(
+                f"{self._part} was left by a run with other settings: {'; '.join(differences)}. Delete it, "
+                "restore the settings to continue it, or choose another root."
+            )
+        complete = [i for i, flag in enumerate(self._file[WRITTEN][:]) if flag and self._is_intact(i)]
+        if complete:
+            log.info("%s: continuing, %d of %d done", self.path, len(complete), self.num_trajectories)
+        return sorted(set(range(self.num_trajectories)) - set(complete))
+
+    def _is_intact(self, trajectory: int) -> bool:
+        frames = np.stack([self._file[name][trajectory] for name in self.spec.channel_names], axis=1)
+        return crc32(frames) == int(self._file[CHECKSUM][trajectory])
+
+    def _differences(self) -> list[str]:
+        file = self._file
+        missing = [n for n in (*self.spec.channel_names, TIME, WRITTEN, CHECKSUM) if n not in file]
+        if missing:
+            return [f"it lacks the variables {missing}"]
+        shape = (self.num_trajectories, self.times.size, *self.grid)
+        stored = file[self.spec.channel_names[0]].shape
+        found = []
+        if stored != shape:
+            found.append(f"(trajectory, time, *space) is {stored} there and {shape} here")
+        elif not np.array_equal(file[TIME][:], self.times):
+            found.append("its times are others")
+        there = _storable(dict(file.attrs))
+        for name in sorted(set(there) | set(self.attributes)):
+            if there.get(name) != self.attributes.get(name):
+                found.append(f"{name} is {there.get(name)!r} there and {self.attributes.get(name)!r} here")
+        return found
+
+
+def _storable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as netCDF allows them: text, numbers, lists of numbers; the rest as JSON text."""
+    plain = {}
+    for name, value in {"Conventions": "CF-1.11", **attributes}.items():
+        if isinstance(value, np.generic | np.ndarray):
+            value = value.tolist()
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        plain[str(name)] = value if is_number or isinstance(value, str) else json.dumps(value)
+    return plain
+
+
+def _fsync(path: Path) -> None:
+    """Wait until a file or folder has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
