@@ -1,0 +1,129 @@
+"""Relative errors in the L2 and H1 norms and in units of the standard deviation, per sample, time and field.
+
+The components of a vector field are measured jointly, so that the numbers do not depend on how the axes
+are turned. Points are weighted equally, which is the L2 norm on a uniformly sampled plane; on a sphere
+that would overweight the poles, and is refused. All functions are differentiable; at an exact prediction
+the gradient is zero, not NaN.
+
+There is no epsilon in a denominator. Where the target's norm is zero, the error is 0 for an exact
+prediction and infinite for any other: a small constant would hide exactly the samples that need a look.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..fields import DataSpec
+from ..fields.fourier import derivative
+from . import METRICS
+
+
+@METRICS.register("relative_l2")
+def relative_l2(
+    prediction: Float[Tensor, "batch time channel *space"],
+    target: Float[Tensor, "batch time channel *space"],
+    spec: DataSpec,
+) -> Float[Tensor, "batch time field"]:
+    """Relative L2 error ``‖p - t‖ / ‖t‖`` over space, for each sample, time and field.
+
+    The measure of Li et al. (2021, "Fourier Neural Operator for Parametric PDEs", ICLR, section 5). Per
+    sample and field it equals the nRMSE of PDEBench (Takamoto et al. 2022, section 4).
+    """
+    _check(prediction, target, spec)
+    prediction, target = _at_least_single(prediction), _at_least_single(target)
+    return _ratio(_field_norms(prediction - target, spec), _field_norms(target, spec))
+
+
+@METRICS.register("vrmse")
+def vrmse(
+    prediction: Float[Tensor, "batch time channel *space"],
+    target: Float[Tensor, "batch time channel *space"],
+    spec: DataSpec,
+) -> Float[Tensor, "batch time field"]:
+    """Root mean square error in standard deviations of the target, ``‖p - t‖ / ‖t - mean(t)‖``.
+
+    Unlike the relative L2 error it is not flattered by a large mean: predicting the mean scores 1. The
+    VRMSE of The Well (Ohana et al. 2024, NeurIPS Datasets and Benchmarks, section 4), without its epsilon.
+    """
+    _check(prediction, target, spec)
+    prediction, target = _at_least_single(prediction), _at_least_single(target)
+    fluctuation = target - target.flatten(3).mean(-1).view(*target.shape[:3], *[1] * spec.ndim)
+    return _ratio(_field_norms(prediction - target, spec), _field_norms(fluctuation, spec))
+
+
+@METRICS.register("h1")
+def h1(
+    prediction: Float[Tensor, "batch time channel *space"],
+    target: Float[Tensor, "batch time channel *space"],
+    spec: DataSpec,
+) -> Float[Tensor, "batch time field"]:
+    """Relative Sobolev error ``‖p - t‖_H1 / ‖t‖_H1`` with ``‖u‖²_H1 = ‖u‖² + (L/2π)² ‖∇u‖²``.
+
+    ``L`` is the longest side of the domain, so that a mode ``k`` of that side weighs ``1 + k²`` and the
+    number does not depend on the unit of length (Li et al. 2022, "Learning Chaotic Dynamics in
+    Dissipative Systems", NeurIPS, section 3, with s = 1). Derivatives are spectral on periodic axes and
+    second-order differences on others.
+    """
+    _check(prediction, target, spec)
+    prediction, target = _at_least_single(prediction), _at_least_single(target)
+    return _ratio(_sobolev_norms(prediction - target, spec), _sobolev_norms(target, spec))
+
+
+def field_slices(spec: DataSpec) -> list[slice]:
+    """Return the channels of each field, in order."""
+    slices, start = [], 0
+    for field in spec.fields:
+        stop = start + len(field.channel_names)
+        slices.append(slice(start, stop))
+        start = stop
+    return slices
+
+
+def _check(prediction: Tensor, target: Tensor, spec: DataSpec) -> None:
+    if (
+        prediction.shape != target.shape
+        or target.ndim != 3 + spec.ndim
+        or target.shape[2] != spec.num_channels
+    ):
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must both be (batch, "
+            f"time, {spec.num_channels} channels, {', '.join(spec.axis_names)}). Nothing is broadcast."
+        )
+    if spec.geometry == "sphere":
+        raise ValueError(
+            "this metric weights all points equally, which is wrong on a sphere. Use one with area weights."
+        )
+
+
+def _at_least_single(u: Tensor) -> Tensor:
+    """Sums over a grid overflow and lose digits in half precision."""
+    return u.float() if u.dtype in (torch.float16, torch.bfloat16) else u
+
+
+def _field_norms(u: Tensor, spec: DataSpec) -> Tensor:
+    """Norm over space and components: ``(batch, time, channel, *space) -> (batch, time, field)``."""
+    return torch.stack(
+        [torch.linalg.vector_norm(u[:, :, part].flatten(2), dim=-1) for part in field_slices(spec)], dim=-1
+    )
+
+
+def _sobolev_norms(u: Tensor, spec: DataSpec) -> Tensor:
+    scale = max(spec.lengths) / (2 * math.pi)
+    terms = [_field_norms(u, spec)]
+    for dim, axis in zip(range(-spec.ndim, 0), spec.axes, strict=True):
+        if axis.boundary == "periodic":
+            slope = derivative(u, dim, axis.length)
+        else:
+            (slope,) = torch.gradient(u, spacing=axis.length / u.shape[dim], dim=dim, edge_order=2)
+        terms.append(scale * _field_norms(slope, spec))
+    return torch.linalg.vector_norm(torch.stack(terms, dim=-1), dim=-1)
+
+
+def _ratio(error: Tensor, scale: Tensor) -> Tensor:
+    vanishes = scale == 0
+    ratio = error / torch.where(vanishes, torch.ones_like(scale), scale)
+    return torch.where(vanishes & (error > 0), torch.full_like(ratio, math.inf), ratio)

@@ -1,0 +1,166 @@
+"""A table of errors that keeps every sample, and says how sure its means are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class MetricTable:
+    """Errors by sample, lead time and field, filled batch by batch and kept in float64.
+
+    A sample is what is statistically independent: usually a trajectory. Samples are identified by an
+    integer, so that the table does not depend on the order of arrival, on the batch size, or on how the
+    samples were dealt out to ranks. A value that is not a number counts as infinite: a rollout that blew up
+    has not got away.
+
+    Args:
+        fields: names along the last axis.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.fields = tuple(fields)
+        self._blocks: list[tuple[list[int], int, Tensor]] = []
+
+    def add(
+        self,
+        samples: Int[Tensor, " batch"] | Sequence[int],
+        values: Float[Tensor, "batch time field"],
+        first_lead: int = 0,
+    ) -> None:
+        """Store the values of some samples at the leads ``first_lead, first_lead + 1, ...``.
+
+        Raises:
+            ValueError: if the shapes disagree.
+        """
+        ids = [int(s) for s in samples]
+        if values.shape[0] != len(ids) or values.shape[2] != len(self.fields):
+            raise ValueError(
+                f"values of shape {tuple(values.shape)} do not fit {len(ids)} samples and the "
+                f"fields {self.fields}."
+            )
+        block = values.detach().to("cpu", torch.float64).nan_to_num(nan=math.inf, posinf=math.inf)
+        self._blocks.append((ids, first_lead, block))
+
+    @property
+    def samples(self) -> list[int]:
+        """Identifiers of the samples in the order of `values`."""
+        return sorted({sample for ids, _, _ in self._blocks for sample in ids})
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def values(self) -> Float[Tensor, "sample lead field"]:
+        """All values, samples sorted by identifier and leads in order.
+
+        Raises:
+            ValueError: if the table is empty, a sample lacks a lead that another has, or one was given two
+                different values.
+        """
+        if not self._blocks:
+            raise ValueError("the table is empty: no sample was evaluated.")
+        samples = self.samples
+        place = {sample: row for row, sample in enumerate(samples)}
+        num_leads = max(first + block.shape[1] for _, first, block in self._blocks)
+        values = torch.full((len(samples), num_leads, len(self.fields)), math.nan, dtype=torch.float64)
+        for ids, first, block in self._blocks:
+            rows = torch.tensor([place[sample] for sample in ids])
+            stored = values[rows, first : first + block.shape[1]]
+            if not torch.where(stored.isnan(), block, stored).equal(block):
+                raise ValueError(f"samples {ids} were given two different values at one lead.")
+            values[rows, first : first + block.shape[1]] = block
+        if values.isnan().any():
+            sample, lead = (int(i) for i in values.isnan().any(-1).nonzero()[0])
+            raise ValueError(f"sample {samples[sample]} lacks lead {lead}, which another sample has.")
+        return values
+
+    def mean(self) -> Float[Tensor, "lead field"]:
+        """Mean over samples."""
+        return self.values.mean(0)
+
+    def standard_error(self) -> Float[Tensor, "lead field"]:
+        """Standard error of the mean over samples, ``s / sqrt(n)``; NaN for a single sample."""
+        values = self.values
+        return values.std(0, correction=1) / math.sqrt(len(self)) if len(self) > 1 else values[0] * math.nan
+
+    def interval(self, level: float = 0.95) -> Float[Tensor, "2 lead field"]:
+        """Bootstrap interval of the mean over samples, for each lead and field."""
+        return bootstrap_interval(self.values, level)
+
+    def per_sample(self) -> Float[Tensor, " sample"]:
+        """Mean over leads and fields of each sample: the number by which cases are ranked."""
+        return self.values.flatten(1).mean(1)
+
+    def gathered(self) -> MetricTable:
+        """Return the table of all ranks together; a sample that several ranks hold counts once.
+
+        Samples, not sums, are exchanged, so that means and intervals on n ranks equal those on one to the
+        last bit. Without torch.distributed it returns the table itself.
+        """
+        distributed = torch.distributed
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        parts: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, self._blocks)
+        table = MetricTable(self.fields)
+        table._blocks = [block for part in parts for block in part]
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON: samples, fields, mean, standard error, interval, values.
+
+        Infinite and undefined numbers become ``None``, since JSON has no word for them.
+        """
+        interval = self.interval()
+        return {
+            "dims": ["sample", "lead", "field"],
+            "fields": list(self.fields),
+            "samples": self.samples,
+            "n": len(self),
+            "mean": plain(self.mean()),
+            "standard_error": plain(self.standard_error()),
+            "interval_95": {"low": plain(interval[0]), "high": plain(interval[1])},
+            "values": plain(self.values),
+        }
+
+
+def bootstrap_interval(
+    values: Float[Tensor, "sample *rest"], level: float = 0.95, resamples: int = 2000
+) -> Float[Tensor, "2 *rest"]:
+    """Return the percentile interval of the mean over samples (Efron & Tibshirani 1993, chapter 13).
+
+    The resampling is seeded, so that the same numbers give the same interval. With a single sample both
+    ends are NaN: one trajectory says nothing about the spread.
+
+    Raises:
+        ValueError: if ``level`` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; a confidence level lies between 0 and 1, such as 0.95.")
+    n = values.shape[0]
+    if n < 2:
+        return torch.full((2, *values.shape[1:]), math.nan, dtype=values.dtype, device=values.device)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randint(n, (resamples, n), generator=generator)
+    counts = torch.zeros(resamples, n, dtype=values.dtype)
+    counts.scatter_add_(1, draws, torch.ones_like(counts))
+    flat = values.cpu().flatten(1)
+    finite = flat.isfinite()
+    means = counts @ torch.where(finite, flat, 0.0) / n
+    means[(counts @ (~finite).to(counts.dtype)) > 0] = math.inf
+    ordered = means.sort(0).values
+    ends = [math.floor((1 - level) / 2 * resamples), math.ceil((1 + level) / 2 * resamples) - 1]
+    return ordered[ends].view(2, *values.shape[1:]).to(values.device)
+
+
+def plain(values: Tensor | float) -> Any:
+    """Return nested lists of floats with ``None`` for what is not finite."""
+    if isinstance(values, Tensor):
+        return [plain(v) for v in values] if values.ndim else plain(values.item())
+    return values if math.isfinite(values) else None
