@@ -1,0 +1,171 @@
+"""The command line: Hydra composes the configuration, one function of the package does the work.
+
+Nothing heavy is imported before the configuration is known to be sound, so that ``--help`` and a typing
+mistake answer at once. Below this file nobody sees OmegaConf: configurations become plain containers here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .registry import did_you_mean
+from .version import __version__
+
+log = logging.getLogger(__name__)
+
+COMMANDS = {
+    "generate": ("pdesurrogate.data.generation:generate", "solve a PDE and write train, valid and test sets"),
+    "train": ("pdesurrogate.training.run:train", "train a surrogate on a data set"),
+    "evaluate": (
+        "pdesurrogate.evaluation.run:evaluate",
+        "roll a surrogate out on many grids; write a report",
+    ),
+}
+_RUN_ID = "PDESURROGATE_RUN_ID"
+
+
+def conf_dir() -> Path:
+    """Return the folder of configuration files: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def main() -> None:
+    """Entry point of ``pdesurrogate COMMAND [override ...]``."""
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        command = sys.argv.pop(1)
+        run(command)
+        return
+    lines = [f"  {name:10} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    usage = "\n".join(
+        [
+            f"pdesurrogate {__version__}: neural-operator surrogates of PDE solvers",
+            "",
+            "usage: pdesurrogate COMMAND [key=value ...]",
+            "",
+            *lines,
+            "",
+            "pdesurrogate COMMAND --help lists what can be set.",
+        ]
+    )
+    if len(sys.argv) > 1 and sys.argv[1] in {"--version", "-V"}:
+        sys.stdout.write(f"{__version__}\n")
+    elif len(sys.argv) > 1 and sys.argv[1] not in {"--help", "-h", "help"}:
+        _fail(f"there is no command {sys.argv[1]!r}.{did_you_mean(sys.argv[1], COMMANDS)}\n\n{usage}")
+    else:
+        sys.stdout.write(usage + "\n")
+
+
+def run(command: str) -> None:
+    """Compose the configuration of a command from ``sys.argv`` and run it; errors become one sentence.
+
+    Set ``HYDRA_FULL_ERROR=1`` to see tracebacks.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from .config_errors import explain
+
+    wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach this function rather than Hydra's printer
+    try:
+        _prepare_arguments(command)
+        _register_resolvers()
+        decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
+        decorate(_task(command))()
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        _fail(explain(error, conf_dir(), command, sys.argv[1:]))
+    except (ValueError, TypeError, OSError) as error:
+        if wants_traceback:
+            raise
+        log.debug("traceback", exc_info=True)
+        _fail(str(error))
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write(f"\n{interrupt or 'Interrupted.'}\n")
+        sys.exit(130)
+
+
+def run_id() -> str:
+    """Return the identifier of this run, which all ranks and all jobs of a sweep share.
+
+    It comes from ``PDESURROGATE_RUN_ID``, SLURM, torchrun, or is new; the choice is left in the
+    environment, from which processes started later inherit it.
+    """
+    if _RUN_ID not in os.environ:
+        slurm, elastic = os.environ.get("SLURM_JOB_ID"), os.environ.get("TORCHELASTIC_RUN_ID", "none")
+        if slurm:
+            identifier = f"slurm-{slurm}"
+        elif elastic != "none":
+            identifier = elastic
+        elif "LOCAL_RANK" in os.environ:  # torchrun without an id: one parent process starts all ranks
+            common = f"{os.environ.get('MASTER_PORT')}-{os.getppid()}"
+            identifier = f"torchrun-{hashlib.sha256(common.encode()).hexdigest()[:8]}"
+        else:
+            suffix = hashlib.sha256(os.urandom(16)).hexdigest()[:4]
+            identifier = f"{time.strftime('%Y%m%d-%H%M%S')}-{suffix}"
+        os.environ[_RUN_ID] = identifier
+    return os.environ[_RUN_ID]
+
+
+def _task(command: str) -> Callable[[Any], Any]:
+    def task(cfg: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+
+        from .config_errors import check_group_options
+
+        config = OmegaConf.to_container(cfg, resolve=True)
+        choices = dict(HydraConfig.get().runtime.choices)
+        check_group_options(config, choices, conf_dir())
+        module, function = COMMANDS[command][0].split(":")
+        return getattr(importlib.import_module(module), function)(config)
+
+    return task
+
+
+def _register_resolvers() -> None:
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("new_run_id", run_id, replace=True)
+
+
+def _prepare_arguments(command: str) -> None:
+    """Turn ``resume=RUN_DIR`` into that run's own overrides, and refuse to write into a finished run."""
+    if command != "train":
+        return
+    given = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a and not a.startswith("-"))
+    if given.get("resume", "null") != "null":
+        folder = Path(given["resume"])
+        saved = folder / ".hydra" / "overrides.yaml"
+        if not saved.is_file():
+            raise FileNotFoundError(
+                f"resume={folder}: there is no run in that folder ({saved} is missing). Give the run's folder, "
+                "such as resume=runs/RUN_ID."
+            )
+        from omegaconf import OmegaConf
+
+        earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]  # type: ignore[union-attr]
+        kept = [o for o in earlier if o.split("=", 1)[0] not in {"resume", *given}]
+        os.environ[_RUN_ID] = folder.resolve().name
+        sys.argv[1:] = [*kept, *sys.argv[1:], f"hydra.run.dir={folder}"]
+    elif (name := given.get("run_id")) and (Path("runs") / name / "checkpoints").is_dir():
+        raise ValueError(
+            f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
+        )
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"\nerror: {message}\n")
+    sys.exit(1)

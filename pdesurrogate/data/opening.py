@@ -1,0 +1,35 @@
+"""From a plain ``data`` section of a configuration to a data module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import DATASETS
+from .datamodule import TrajectoryDataModule
+
+# Keys of a data section that say how windows are cut and batched; the rest describes the data set.
+LOADING = frozenset(
+    {"history", "horizon", "stride", "grid", "regrid", "batch_size", "num_workers", "cache", "seed"}
+)
+_GENERATOR = "generator"  # how the set is made, for the solver; of no concern to a reader
+
+
+def open_data(section: Mapping[str, Any], *, num_steps: int = 1, seed: int = 0) -> TrajectoryDataModule:
+    """Open a data set and wrap it in a data module.
+
+    Args:
+        section: the ``data`` section: ``kind``, the data set's options and the loading options.
+        num_steps: model steps per training sample; windows carry that many horizons of future.
+        seed: of the shuffling.
+
+    Raises:
+        ValueError: for an unknown kind or option, and whatever the reader refuses.
+    """
+    if "kind" not in section:
+        raise ValueError("the data section has no kind; choose a data set by data=NAME.")
+    loading = {k: v for k, v in section.items() if k in LOADING}
+    options = {k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR}}
+    dataset = DATASETS.build(section["kind"], **options)
+    loading["horizon"] = loading.get("horizon", 1) * num_steps
+    return TrajectoryDataModule(dataset, **{"seed": seed, **loading})

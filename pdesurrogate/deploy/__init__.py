@@ -1,0 +1,5 @@
+"""From a trained surrogate to something that others can use: the artifact file."""
+
+from .artifact import load_artifact, save_artifact
+
+__all__ = ["load_artifact", "save_artifact"]

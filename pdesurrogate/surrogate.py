@@ -1,0 +1,144 @@
+"""A surrogate: the specification, the normaliser and the model, joined into a map between fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .fields import DataSpec, Normaliser
+
+
+class Surrogate(nn.Module):
+    """The flow map of a PDE in physical units, ``u(t - (h-1)Δt .. t) ↦ u(t + Δt .. t + HΔt)``.
+
+    The only place where fields are normalised: data sets yield physical units, the model works on
+    normalised ones.
+
+    Args:
+        spec: what the fields are; the model was built for the same.
+        normaliser: channel statistics of the train split.
+        model: maps normalised ``(history, parameters)`` to the normalised future.
+        history: number h of input frames.
+        horizon: number H of frames that one step predicts.
+        provenance: plain facts about how it was made: config, data checksum, versions, metrics.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        normaliser: Normaliser,
+        model: nn.Module,
+        *,
+        history: int,
+        horizon: int,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if normaliser.mean.shape != (spec.num_channels,):
+            raise ValueError(
+                f"the normaliser has {normaliser.mean.numel()} channels and the data "
+                f"{spec.num_channels} ({', '.join(spec.channel_names)}); they must agree."
+            )
+        if history < 1 or horizon < 1:
+            raise ValueError(f"history is {history} and horizon {horizon}; both must be at least 1.")
+        self.spec = spec
+        self.normaliser = normaliser
+        self.model = model
+        self.history = history
+        self.horizon = horizon
+        self.provenance = provenance or {}
+
+    @classmethod
+    def load(cls, path: str | Path, map_location: torch.device | str = "cpu") -> Surrogate:
+        """Load a surrogate from its artifact file; nothing in the file is executed.
+
+        Raises:
+            ValueError: if the file is not an artifact, is damaged, or carries code.
+            FileNotFoundError: if there is no such file; near names are listed.
+        """
+        from .deploy.artifact import load_artifact
+
+        return load_artifact(path, map_location)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the artifact file and return its path."""
+        from .deploy.artifact import save_artifact
+
+        return save_artifact(self, path)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable real degrees of freedom; a complex weight counts twice."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.model.parameters())
+
+    def check_input(self, history: Tensor, parameters: Tensor) -> None:
+        """Check a window against the specification before anything heavy runs.
+
+        Raises:
+            ValueError: naming the axis that does not fit, both sizes, and what to do.
+        """
+        spec = self.spec
+        if history.ndim != 3 + spec.ndim or history.shape[1:3] != (self.history, spec.num_channels):
+            raise ValueError(
+                f"history has shape {tuple(history.shape)}; this surrogate needs (batch, {self.history} "
+                f"frames, {spec.num_channels} channels ({', '.join(spec.channel_names)}), "
+                f"{', '.join(spec.axis_names)})."
+            )
+        if parameters.shape != (history.shape[0], spec.num_parameters):
+            raise ValueError(
+                f"parameters have shape {tuple(parameters.shape)}; this surrogate needs "
+                f"({history.shape[0]}, {spec.num_parameters}): {spec.parameter_names or 'none'}."
+            )
+        self.check_grid(tuple(history.shape[3:]))
+
+    def check_grid(self, grid: tuple[int, ...]) -> None:
+        """Raise ValueError if the model cannot work on this grid; the model says why."""
+        check = getattr(self.model, "check_grid", None)
+        if check is not None:
+            check(grid)
+
+    def step(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        parameters: Float[Tensor, "batch parameter"],
+    ) -> Float[Tensor, "batch horizon channel *space"]:
+        """Return the next ``horizon`` frames, physical units in and out."""
+        normalised = self.model(
+            self.normaliser.normalise(history), self.normaliser.normalise_parameters(parameters)
+        )
+        return self.normaliser.denormalise(normalised)
+
+    forward = step
+
+    def rollout(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        parameters: Float[Tensor, "batch parameter"],
+        steps: int,
+    ) -> Iterator[Float[Tensor, "batch channel *space"]]:
+        """Yield ``steps`` frames, one at a time, by feeding predictions back; memory of one step.
+
+        Raises:
+            ValueError: at the call, if the input does not fit the specification or the model.
+        """
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; a rollout has at least 1.")
+        self.check_input(history, parameters)
+        return self._frames(history, parameters, steps)
+
+    @torch.no_grad()
+    def _frames(self, window: Tensor, parameters: Tensor, steps: int) -> Iterator[Tensor]:
+        produced = 0
+        while True:
+            future = self.step(window, parameters)
+            for frame in future.unbind(dim=1):
+                yield frame
+                produced += 1
+                if produced == steps:
+                    return
+            window = torch.cat([window, future], dim=1)[:, -self.history :]

@@ -1,0 +1,103 @@
+"""Checkpoints that appear whole or not at all, and interruptions that lose nothing."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from ..deploy.artifact import read_plain
+from ..durable import durable_write
+
+log = logging.getLogger(__name__)
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its final name and rename it; read plain types only."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write the file; an older one of that name survives a kill or a full disk."""
+        with durable_write(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read the file without executing anything in it."""
+        return read_plain(path, map_location or "cpu")
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C between two steps, after the state had been saved."""
+
+
+class KeepLast(lightning.Callback):
+    """Save ``last.ckpt`` after every epoch, every few minutes, and on Ctrl-C.
+
+    The first Ctrl-C lets the running step finish, saves and stops; a second one stops at once, and then
+    the checkpoint before it is what remains.
+
+    Args:
+        folder: where ``last.ckpt`` goes.
+        minutes: longest time between checkpoints inside an epoch.
+        resume_command: told to the user on interruption.
+    """
+
+    def __init__(self, folder: Path, minutes: float, resume_command: str) -> None:
+        self.path = folder / "last.ckpt"
+        self._interval = 60.0 * minutes
+        self._resume_command = resume_command
+        self._saved_at = time.monotonic()
+        self._interrupted = False
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take over Ctrl-C."""
+        self._saved_at = time.monotonic()
+        self._previous = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
+    ) -> None:
+        """Save when the interval is over or Ctrl-C was pressed."""
+        due = time.monotonic() - self._saved_at > self._interval
+        # All ranks must save together; the clock of rank 0 and any rank's Ctrl-C decide.
+        due = trainer.strategy.broadcast(due)
+        interrupted = not trainer.strategy.reduce_boolean_decision(not self._interrupted, all=True)
+        if due or interrupted:
+            self._save(trainer)
+        if interrupted:
+            raise TrainingInterrupted(
+                f"Stopped after step {trainer.global_step}; nothing is lost. Go on with: {self._resume_command}"
+            )
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the state after the epoch."""
+        self._save(trainer)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt(
+                f"Stopped at once. Go on from the last checkpoint: {self._resume_command}"
+            )
+        self._interrupted = True
+        log.info("Stopping after this step (press Ctrl-C again to stop at once) ...")

@@ -1,0 +1,112 @@
+"""The Lightning module: one unroll and one loss per batch, metrics that do not depend on the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..fields import Batch, DataSpec
+from ..metrics import relative_l2
+from ..surrogate import Surrogate
+from .optimisation import Optimisation
+from .unrolls import Unroll
+
+Metric = Callable[[Tensor, Tensor, DataSpec], Tensor]
+
+
+class SurrogateTraining(lightning.LightningModule):
+    """Minimise ``mean_b loss(unroll(S, batch)_b, future_b)`` in physical units.
+
+    Losses are relative per sample, frame and field, so that fields of different units weigh alike.
+    Logged: ``train/loss``, ``train/learning_rate``, ``valid/loss``, ``valid/relative_l2`` and
+    ``valid/relative_l2/FIELD``; validation sums are added over ranks before they are divided.
+
+    Args:
+        surrogate: the map to be trained.
+        unroll: from a batch to predictions for all of its future.
+        loss: a metric; averaged over samples, frames and fields.
+        optimisation: optimiser and schedule.
+    """
+
+    def __init__(
+        self, surrogate: Surrogate, unroll: Unroll, loss: Metric, optimisation: Optimisation
+    ) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.unroll = unroll
+        self.loss = loss
+        self.optimisation = optimisation
+        self._sums: dict[str, Tensor] = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Raises:
+            ValueError: if it is not finite, naming the sample (checked on every step on CPU, on logged steps
+                elsewhere, where a check waits for the device).
+        """
+        losses = self._losses(batch, self.unroll(self.surrogate, batch))
+        if losses.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+            self._require_finite(losses, batch)
+        mean = losses.mean()
+        world = self.trainer.world_size > 1
+        self.log("train/loss", mean, on_step=True, on_epoch=False, sync_dist=world, batch_size=len(batch))
+        self.log("train/learning_rate", self._learning_rate(), on_step=True, on_epoch=False)
+        return mean
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's errors to the sums of this epoch."""
+        prediction = self.unroll(self.surrogate, batch)
+        errors = relative_l2(prediction, batch.future, self.surrogate.spec).double()
+        self._add("loss", self._losses(batch, prediction).double().sum())
+        self._add("error", errors.mean(dim=1).sum(dim=0))
+        self._add("count", torch.tensor(float(len(batch)), dtype=torch.float64, device=errors.device))
+
+    def on_validation_epoch_end(self) -> None:
+        """Add the sums over ranks and log the means."""
+        sums = {k: self.trainer.strategy.reduce(v, reduce_op="sum") for k, v in self._sums.items()}
+        self._sums = {}
+        count = sums["count"]
+        per_field = sums["error"] / count
+        names = [field.name for field in self.surrogate.spec.fields]
+        values = {"valid/loss": sums["loss"] / count, "valid/relative_l2": per_field.mean()}
+        values |= {f"valid/relative_l2/{n}": e for n, e in zip(names, per_field, strict=True)}
+        self.log_dict({k: v.float() for k, v in values.items()}, batch_size=1)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build the optimiser and a schedule that moves every step."""
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        optimiser, schedule = self.optimisation.build(self.surrogate.parameters(), num_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the random generator, so that resuming equals no interruption."""
+        checkpoint["torch_rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of the random generator."""
+        torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
+
+    def _losses(self, batch: Batch, prediction: Tensor) -> Float[Tensor, " batch"]:
+        return self.loss(prediction, batch.future, self.surrogate.spec).flatten(1).mean(dim=1)
+
+    def _require_finite(self, losses: Tensor, batch: Batch) -> None:
+        finite = torch.isfinite(losses)
+        if not finite.all():
+            bad = int(torch.nonzero(~finite)[0])
+            raise ValueError(
+                f"the loss of trajectory {int(batch.trajectory[bad])}, window start {int(batch.start[bad])}, is "
+                f"{float(losses[bad])} at step {self.global_step}; this step was not taken. If the data are "
+                "sound, lower optim.lr or trainer.gradient_clip."
+            )
+
+    def _learning_rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._sums[name] = self._sums[name] + value if name in self._sums else value

@@ -1,0 +1,202 @@
+"""One training run: from a plain configuration to an artifact."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from ..data.datamodule import TrajectoryDataModule
+from ..data.opening import open_data
+from ..deploy.artifact import read_plain, save_artifact
+from ..metrics import METRICS
+from ..models import MODELS
+from ..registry import load_plugins
+from ..surrogate import Surrogate
+from ..version import __version__
+from . import UNROLLS
+from .checkpoints import DurableCheckpointIO, KeepLast
+from .forecasts import ForecastFigures
+from .loggers import build_loggers, log_artifact
+from .module import Metric, SurrogateTraining
+from .optimisation import Optimisation
+from .progress import ConsoleProgress
+from .unrolls import Unroll
+
+log = logging.getLogger(__name__)
+
+MONITOR = "valid/relative_l2"
+
+
+def train(config: dict[str, Any]) -> float:
+    """Train a surrogate and write ``artifact.pt`` with the best weights into the run folder.
+
+    Args:
+        config: plain containers with the sections of ``conf/train.yaml``.
+
+    Returns:
+        The best validation error ``valid/relative_l2``, for a sweep to minimise.
+
+    Raises:
+        ValueError: for any setting or data that cannot work, before training starts.
+        KeyboardInterrupt: on Ctrl-C, after the state has been saved; says how to go on.
+    """
+    load_plugins(config.get("plugins", []))
+    run_dir = Path(config["run_dir"])
+    lightning.seed_everything(config["seed"], verbose=False)
+    unroll: Unroll = UNROLLS.build(**_named(config["unroll"]))
+    loss: Metric = _loss(config["loss"])
+    optimisation = Optimisation(**config["optim"])
+    data = open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
+    surrogate = build_surrogate(config, data)
+    checkpoint = _resume_checkpoint(config, surrogate)
+    module = SurrogateTraining(surrogate, unroll, loss, optimisation)
+    trainer = _build_trainer(config, run_dir)
+    if trainer.is_global_zero:
+        _describe(surrogate, data, config)
+    with warnings.catch_warnings():
+        _ignore_advice()
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return _finish(trainer, surrogate, run_dir)
+
+
+def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Surrogate:
+    """Build the surrogate that a configuration asks for, with statistics of the train split.
+
+    Raises:
+        ValueError: if the model cannot work on these fields or this grid.
+    """
+    options = dict(config["model"])
+    history, horizon = config["data"].get("history", 1), config["data"].get("horizon", 1)
+    model = MODELS.build(options.pop("kind"), data.spec, history, horizon, **options)
+    provenance = {
+        "config": {k: v for k, v in config.items() if k not in {"run_dir", "resume"}},
+        "data": {"name": data.dataset.name, "checksum": data.dataset.splits["train"].checksum()},
+        "training_grid": list(data.grid),
+        "versions": {"pdesurrogate": __version__, "torch": str(torch.__version__)},
+    }
+    surrogate = Surrogate(
+        data.spec, data.fit_normaliser(), model, history=history, horizon=horizon, provenance=provenance
+    )
+    surrogate.check_grid(data.grid)
+    return surrogate
+
+
+def _named(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section with its ``kind`` under the name that a registry's ``build`` expects."""
+    return {"name": section["kind"], **{k: v for k, v in section.items() if k != "kind"}}
+
+
+def _loss(section: Mapping[str, Any]) -> Metric:
+    options = {k: v for k, v in section.items() if k != "kind"}
+    if options:
+        raise ValueError(f"loss {section['kind']!r} has no options; given: {', '.join(options)}.")
+    metric: Metric = METRICS.get(section["kind"])
+    return metric
+
+
+def _resume_checkpoint(config: Mapping[str, Any], surrogate: Surrogate) -> str | None:
+    """Return the checkpoint to resume from, after checking that it belongs to this surrogate.
+
+    Raises:
+        ValueError: if the checkpoint is of another model; FileNotFoundError if there is none.
+    """
+    if not config.get("resume"):
+        return None
+    path = Path(config["resume"]) / "checkpoints" / "last.ckpt"
+    weights = read_plain(path).get("state_dict", {})
+    mine = {f"surrogate.{k}": tuple(v.shape) for k, v in surrogate.state_dict().items()}
+    theirs = {k: tuple(v.shape) for k, v in weights.items()}
+    if mine != theirs:
+        differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+        raise ValueError(
+            f"{path} is of another model: {differing[0]} has shape {theirs.get(differing[0])} there and "
+            f"{mine.get(differing[0])} here ({len(differing)} tensors differ). Resume with the run's own settings."
+        )
+    return str(path)
+
+
+def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Trainer:
+    settings = dict(config["trainer"])
+    folder = run_dir / "checkpoints"
+    callbacks: list[Callback] = [
+        ConsoleProgress(),
+        ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor=MONITOR,
+            mode="min",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        ForecastFigures(run_dir / "figures", every=settings.pop("figure_every")),
+        KeepLast(folder, settings.pop("checkpoint_minutes"), f"python train.py resume={run_dir}"),
+    ]
+    return lightning.Trainer(
+        gradient_clip_val=settings.pop("gradient_clip"),
+        check_val_every_n_epoch=settings.pop("validate_every"),
+        log_every_n_steps=settings.pop("log_every"),
+        logger=build_loggers(config["logger"], run_dir, config["run_id"], config) or False,
+        callbacks=callbacks,
+        plugins=[DurableCheckpointIO()],
+        default_root_dir=run_dir,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def _describe(surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[str, Any]) -> None:
+    spec = surrogate.spec
+    grid = " x ".join(map(str, data.grid))
+    log.info(
+        "Training %s (%s real parameters) on %s: %s at %s, %d frames in, %d out, dt %g %s",
+        config["model"]["kind"],
+        f"{surrogate.num_parameters:,}",
+        data.dataset.name,
+        ", ".join(spec.channel_names),
+        grid,
+        surrogate.history,
+        surrogate.horizon,
+        spec.dt,
+        "" if spec.time_units == "1" else spec.time_units,
+    )
+    log.info("Run folder: %s", config["run_dir"])
+
+
+def _ignore_advice() -> None:
+    """Silence Lightning's advice that does not apply here; each is dealt with elsewhere."""
+    for message in (
+        ".*does not have many workers.*",  # batches are one gather from memory or contiguous reads
+        ".*sync_dist=True.*",  # validation sums are reduced over ranks before they are logged
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
+        ".*smaller than the logging interval.*",  # small sets have short epochs
+        ".*was configured so validation will run at the end of the training epoch.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _finish(trainer: lightning.Trainer, surrogate: Surrogate, run_dir: Path) -> float:
+    """Write the artifact with the best weights and return their validation error."""
+    best: Any = trainer.checkpoint_callback
+    score = float(best.best_model_score)
+    trainer.strategy.barrier("best checkpoint written")
+    if trainer.is_global_zero:
+        prefix = "surrogate."
+        weights = read_plain(best.best_model_path)["state_dict"]
+        surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+        surrogate.provenance["metrics"] = {MONITOR: score}
+        surrogate.provenance["steps"] = trainer.global_step
+        path = save_artifact(surrogate, run_dir / "artifact.pt")
+        log_artifact(trainer.loggers, path, {MONITOR: score})
+        log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
+        log.info("Next: python evaluate.py artifact=%s", path)
+    return score
