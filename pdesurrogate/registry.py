@@ -88,7 +88,7 @@ class Registry:
             )
         return self._entries[name]
 
-    def build(self, name: str, *args: Any, **options: Any) -> Any:
+    def build(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Call the entry ``name`` with positional arguments and checked options.
 
         Raises:

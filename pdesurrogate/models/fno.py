@@ -1,0 +1,257 @@
+"""Fourier neural operator in n dimensions.
+
+Li, Kovachki, Azizzadenesheli, Liu, Bhattacharya, Stuart, Anandkumar, "Fourier Neural Operator for
+Parametric Partial Differential Equations", ICLR 2021, arXiv:2010.08895. Lift, ``depth`` times
+
+    v ← σ( W v + b + F⁻¹[ R(k) · F[v](k) ] )                                   (equation 2 with 4)
+
+and project. With ``channel_mlp`` > 0 each layer goes on as in neuraloperator 2.0,
+
+    v ← σ( M₂ σ(M₁ v) + g ⊙ v_in ),
+
+where ``v_in`` is what entered the layer; the last layer leaves out both outer σ. σ is the exact GELU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..fields import DataSpec
+from ..fields.fourier import require_resolved
+from ..layers import SpectralConv, fold_inputs
+from ..registry import did_you_mean
+from . import MODELS
+from .options import require_at_least, require_geometry
+
+Time = Literal["channels", "axis"]
+
+
+@MODELS.register("fno")
+class FNO(nn.Module):
+    """Fourier neural operator on a periodic box, or on a padded one.
+
+    Time is treated in one of Li et al.'s two ways. ``"channels"`` (their FNO-2D): history frames are input
+    channels and horizon frames output channels of an operator on space. ``"axis"`` (their FNO-3D): an
+    operator on space-time, whose last axis is the ``horizon`` frames; the history enters as channels that
+    are constant along it, with the lead time as one more channel, because time is no periodic axis.
+
+    PDE parameters enter as constant channels. Inside, fields are ``(batch, N_d, N_1, .., channel)``.
+
+    Args:
+        spec: the data.
+        history: number of input frames.
+        horizon: number of output frames.
+        width: channels of the lifted field.
+        depth: number of Fourier layers.
+        num_modes: kept modes per axis, counting both signs: one number for all axes, or one per axis in
+            the order of ``spec.axes``, followed by time for ``time="axis"``.
+        time: ``"channels"`` or ``"axis"``.
+        channel_mlp: hidden width of a layer's channel MLP as a fraction of ``width``; 0 leaves it out,
+            which is Li et al.'s original layer.
+        lift_ratio: hidden width of the lifting MLP over ``width``; 0 makes it linear.
+        projection_ratio: hidden width of the projection MLP over ``width``; 0 makes it linear.
+        coordinates: whether positions in [0, 1) along every axis of space enter as channels.
+        padding: zeros appended to every non-periodic axis (time included), as a fraction of its size.
+        backend: route of the spectral convolution, see `pdesurrogate.layers.spectral_conv`; it changes
+            the speed and the rounding only.
+
+    Raises:
+        ValueError: if an option is out of range, ``num_modes`` does not fit the dimension, the horizon
+            cannot carry the modes in time, or ``padding`` has no axis to act on.
+    """
+
+    geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    symmetries: frozenset[str] = frozenset({"shift"})
+    grids: str = "any"
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        history: int,
+        horizon: int,
+        *,
+        width: int = 32,
+        depth: int = 4,
+        num_modes: int | Sequence[int] = 24,
+        time: Time = "channels",
+        channel_mlp: float = 0.5,
+        lift_ratio: float = 2.0,
+        projection_ratio: float = 2.0,
+        coordinates: bool = False,
+        padding: float = 0.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        require_geometry("fno", spec, self.geometries)
+        require_at_least("fno", 1, history=history, horizon=horizon, width=width, depth=depth)
+        require_at_least(
+            "fno", 0, channel_mlp=channel_mlp, lift_ratio=lift_ratio, projection_ratio=projection_ratio
+        )
+        if time not in get_args(Time):
+            raise ValueError(
+                f"fno: time is {time!r}.{did_you_mean(time, get_args(Time))} Allowed: 'channels', 'axis'."
+            )
+        self.horizon = horizon
+        self.time_is_axis = time == "axis"
+        self.axis_names = (*spec.axis_names, *(["time"] if self.time_is_axis else []))
+        self.offsets = tuple(axis.offset for axis in spec.axes)
+        self.num_modes = _modes_per_axis(num_modes, self.axis_names)
+        self.coordinates = coordinates
+        self.padding = _padding_per_axis(padding, spec, self.time_is_axis)
+        if self.time_is_axis:
+            self._check_horizon()
+        if coordinates or any(self.padding[: spec.ndim]):
+            self.symmetries = frozenset()
+
+        in_channels = history * spec.num_channels + spec.num_parameters
+        in_channels += spec.ndim * coordinates + self.time_is_axis
+        out_channels = spec.num_channels * (1 if self.time_is_axis else horizon)
+        self.lift = _pointwise_mlp(in_channels, int(lift_ratio * width), width)
+        self.blocks = nn.ModuleList(
+            FNOBlock(width, self.num_modes, round(channel_mlp * width), last=i == depth - 1, backend=backend)
+            for i in range(depth)
+        )
+        self.project = _pointwise_mlp(width, int(projection_ratio * width), out_channels)
+
+    def check_grid(self, grid: Sequence[int]) -> None:
+        """Refuse a grid that cannot carry the kept modes.
+
+        Raises:
+            ValueError: naming the axis and the largest allowed number of modes.
+        """
+        ndim = len(self.offsets)
+        if len(grid) != ndim:
+            raise ValueError(
+                f"fno was built for {ndim} axes of space and the grid {tuple(grid)} has {len(grid)}."
+            )
+        padded = [n + round(p * n) for n, p in zip(grid, self.padding, strict=False)]
+        require_resolved(self.num_modes[:ndim], padded, self.axis_names)
+
+    def forward(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        parameters: Float[Tensor, "batch parameter"],
+    ) -> Float[Tensor, "batch horizon channel *space"]:
+        """Return the next ``horizon`` frames, normalised."""
+        self.check_grid(history.shape[3:])
+        u = self._channels_last(history, parameters)
+        sizes = u.shape[1:-1]
+        v = self._pad(self.lift(u))
+        for block in self.blocks:
+            v = block(v)
+        for dim, size in enumerate(sizes, start=1):
+            v = v.narrow(dim, 0, size)
+        return self._frames(self.project(v))
+
+    def _channels_last(self, history: Tensor, parameters: Tensor) -> Tensor:
+        """Return all input channels as ``(batch, N_d, N_1, .., N_{d-1}, channel)``."""
+        u = fold_inputs(history, parameters)
+        batch, space = u.shape[0], u.shape[2:]
+        channels = [u]
+        if self.coordinates:
+            channels += [self._position(u, dim).expand(batch, 1, *space) for dim in range(len(space))]
+        u = torch.cat(channels, dim=1) if self.coordinates else u
+        if not self.time_is_axis:
+            return u.movedim(1, -1).movedim(-2, 1)
+        lead = torch.arange(self.horizon, dtype=u.dtype, device=u.device) / self.horizon
+        constant = u.movedim(1, -1).unsqueeze(1).expand(-1, self.horizon, *space, -1)
+        lead = lead.view(1, -1, *[1] * len(space), 1).expand(batch, -1, *space, 1)
+        return torch.cat([constant, lead], dim=-1)
+
+    def _position(self, u: Tensor, dim: int) -> Tensor:
+        size = u.shape[2 + dim]
+        position = (torch.arange(size, dtype=u.dtype, device=u.device) + self.offsets[dim]) / size
+        return position.view(-1, *[1] * (u.ndim - 3 - dim))
+
+    def _pad(self, v: Tensor) -> Tensor:
+        if not any(self.padding):
+            return v
+        fractions = (self.padding[-1], *self.padding[:-1])
+        pads = [0, 0]
+        for size, fraction in reversed(list(zip(v.shape[1:-1], fractions, strict=True))):
+            pads += [0, round(fraction * size)]
+        return F.pad(v, pads)
+
+    def _frames(self, y: Tensor) -> Tensor:
+        """Return ``(batch, horizon, channel, *space)`` from channels-last output."""
+        if self.time_is_axis:
+            return y.movedim(-1, 2)
+        return y.movedim(-1, 1).movedim(2, -1).unflatten(1, (self.horizon, -1))
+
+    def _check_horizon(self) -> None:
+        size = self.horizon + round(self.padding[-1] * self.horizon)
+        if self.num_modes[-1] > size:
+            raise ValueError(
+                f"fno: {self.num_modes[-1]} modes in time need as many frames and the time axis has {size} "
+                f"(horizon {self.horizon}, padding {self.padding[-1]}). Give num_modes one entry per axis with "
+                f"at most {size} for time, the last one, or a longer horizon."
+            )
+
+
+class FNOBlock(nn.Module):
+    """One Fourier layer, with the channel MLP and soft gate of neuraloperator 2.0 where ``hidden`` > 0.
+
+    Args:
+        width: channels.
+        num_modes: kept modes per axis in space order.
+        hidden: hidden width of the channel MLP; 0 for Li et al.'s original layer.
+        last: whether this is the last layer, which ends without activation.
+        backend: of the spectral convolution.
+    """
+
+    def __init__(
+        self, width: int, num_modes: Sequence[int], hidden: int, *, last: bool, backend: str
+    ) -> None:
+        super().__init__()
+        self.last = last
+        self.spectral = SpectralConv(width, width, num_modes, backend=backend)
+        self.skip = nn.Linear(width, width)
+        self.channel_mlp = _pointwise_mlp(width, hidden, width) if hidden else None
+        if hidden:
+            self.gate = nn.Parameter(torch.ones(width))
+
+    def forward(self, v: Float[Tensor, "batch *layout width"]) -> Float[Tensor, "batch *layout width"]:
+        """Return the layer's output on the same grid."""
+        mixed = self._activate(self.skip(v) + self.spectral(v))
+        if self.channel_mlp is None:
+            return mixed
+        return self._activate(torch.addcmul(self.channel_mlp(mixed), v, self.gate))
+
+    def _activate(self, v: Tensor) -> Tensor:
+        return v if self.last else F.gelu(v)
+
+
+def _pointwise_mlp(in_channels: int, hidden: int, out_channels: int) -> nn.Module:
+    if hidden == 0:
+        return nn.Linear(in_channels, out_channels)
+    return nn.Sequential(nn.Linear(in_channels, hidden), nn.GELU(), nn.Linear(hidden, out_channels))
+
+
+def _modes_per_axis(num_modes: int | Sequence[int], axis_names: Sequence[str]) -> tuple[int, ...]:
+    if isinstance(num_modes, int):
+        num_modes = [num_modes] * len(axis_names)
+    if len(num_modes) != len(axis_names) or min(num_modes) < 1:
+        raise ValueError(
+            f"fno: num_modes is {list(num_modes)}; give one positive number, or {len(axis_names)} of them for "
+            f"the axes {', '.join(axis_names)}."
+        )
+    return tuple(num_modes)
+
+
+def _padding_per_axis(padding: float, spec: DataSpec, time_is_axis: bool) -> tuple[float, ...]:
+    if not 0 <= padding <= 1:
+        raise ValueError(f"fno: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
+    fractions = [0.0 if boundary == "periodic" else padding for boundary in spec.boundaries]
+    fractions += [padding] if time_is_axis else []
+    if padding and not any(fractions):
+        raise ValueError(
+            f"fno: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs none. "
+            "Set padding to 0."
+        )
+    return tuple(fractions)
