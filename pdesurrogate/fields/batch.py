@@ -19,6 +19,9 @@ class Batch:
         parameters: PDE parameters of each trajectory, ``(batch, parameter)``; width 0 if none.
         trajectory: which trajectory each window comes from, ``(batch,)``.
         start: index of the first history frame in its trajectory, ``(batch,)``.
+
+    Raises:
+        ValueError: if the parts are not of the same windows.
     """
 
     history: Float[Tensor, "batch history channel *space"]
@@ -26,6 +29,20 @@ class Batch:
     parameters: Float[Tensor, "batch parameter"]
     trajectory: Int[Tensor, " batch"]
     start: Int[Tensor, " batch"]
+
+    def __post_init__(self) -> None:
+        for name in ("future", "parameters", "trajectory", "start"):
+            windows = getattr(self, name).shape[0]
+            if windows != len(self):
+                raise ValueError(
+                    f"{name} of a Batch holds {windows} windows and history {len(self)}; "
+                    "all parts must be of the same windows."
+                )
+        if self.history.shape[2:] != self.future.shape[2:]:
+            raise ValueError(
+                f"history {tuple(self.history.shape)} and future {tuple(self.future.shape)} differ in channels "
+                "or grid; both are (batch, time, channel, *space) of the same fields."
+            )
 
     def __len__(self) -> int:
         return self.history.shape[0]

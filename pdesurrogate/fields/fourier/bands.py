@@ -31,6 +31,8 @@ class RadialBands:
     def __post_init__(self) -> None:
         if len(self.grid) != len(self.lengths) or not self.grid:
             raise ValueError(f"grid {self.grid} and lengths {self.lengths} must have one entry per axis.")
+        if min(self.grid) < 1 or min(self.lengths) <= 0:
+            raise ValueError(f"grid {self.grid} and lengths {self.lengths} must be positive.")
 
     @property
     def spacing(self) -> float:
