@@ -7,7 +7,6 @@ shows the same content with coordinates, units and the attributes of the run tha
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -22,8 +21,9 @@ from jaxtyping import Float32
 from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
-from .store_writer import CHECKSUM, TIME, WRITTEN, StoreWriter, crc32, first_non_finite
-from .trajectories import DataSet, check_frames
+from .files import listing, require_file
+from .store_writer import CHECKSUM, TIME, WRITTEN, StoreWriter, crc32
+from .trajectories import DataSet, check_finite, check_frames
 
 __all__ = ["StoreWriter", "StoredTrajectories", "store"]
 
@@ -48,7 +48,7 @@ class StoredTrajectories:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._handle: tuple[int, h5py.File] | None = None
-        _check_exists(self.path)
+        require_file(self.path)
         with _open(self.path) as file:
             self.spec = _read_spec(self.path, file)
             self.grid, self.times, self._checksums = _read_layout(self.path, file, self.spec)
@@ -78,12 +78,7 @@ class StoredTrajectories:
         """
         check_frames(str(self.path), self, trajectory, start, stop)
         frames = self._read(trajectory, start, stop)
-        place = first_non_finite(frames, self.spec.channel_names, first_frame=start)
-        if place is not None:
-            raise ValueError(
-                f"{self.path}: trajectory {trajectory} holds NaN or infinite values ({place}). Generate the "
-                "file again, or leave the trajectory out."
-            )
+        check_finite(str(self.path), self.spec, trajectory, frames, start)
         return frames
 
     def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
@@ -145,7 +140,7 @@ def store(root: str, splits: Mapping[str, str] | None = None) -> DataSet:
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
         raise ValueError(
-            f"{folder} lacks {', '.join(missing)}; it holds {_listing(folder)}. To make the files, run: "
+            f"{folder} lacks {', '.join(missing)}; it holds {listing(folder)}. To make the files, run: "
             "python data/generate.py data=<this data set>"
         )
     files = {split: StoredTrajectories(folder / name) for split, name in names.items()}
@@ -154,30 +149,6 @@ def store(root: str, splits: Mapping[str, str] | None = None) -> DataSet:
         **{split: {"file": names[split], **file.attributes} for split, file in files.items()},
     }
     return DataSet(folder.name, files, provenance)
-
-
-def _listing(folder: Path) -> str:
-    if not folder.is_dir():
-        return "nothing (the folder does not exist)"
-    names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:12]) + (" ..." if len(names) > 12 else "") if names else "nothing"
-
-
-def _check_exists(path: Path) -> None:
-    if path.is_file():
-        return
-    part = path.with_name(path.name + ".part")
-    if part.exists():
-        raise ValueError(
-            f"{path} is not finished: its generation was interrupted and left {part.name}. Run the same "
-            "data/generate.py command again; it goes on where it stopped."
-        )
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.3)
-    hint = (
-        f"Similar names there: {', '.join(near)}." if near else f"The folder holds {_listing(path.parent)}."
-    )
-    raise ValueError(f"there is no file {path}. {hint}")
 
 
 def _open(path: Path) -> h5py.File:

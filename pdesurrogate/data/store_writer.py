@@ -24,6 +24,8 @@ from jaxtyping import Float
 
 from pdesurrogate.fields import DataSpec
 
+from .trajectories import first_non_finite
+
 log = logging.getLogger(__name__)
 
 WRITTEN = "written"
@@ -36,15 +38,6 @@ CHUNK_BYTES = 2**20
 def crc32(frames: np.ndarray) -> int:
     """Return the CRC-32 of a trajectory's raw float32 bytes in (time, channel, *space) order."""
     return zlib.crc32(np.ascontiguousarray(frames, dtype="<f4").data)
-
-
-def first_non_finite(frames: np.ndarray, channel_names: Sequence[str], *, first_frame: int = 0) -> str | None:
-    """Return ``"channel 'vorticity', frame 7"`` for the first NaN or infinity, None if all is finite."""
-    finite = np.isfinite(frames)
-    if finite.all():
-        return None
-    frame, channel = np.argwhere(~finite)[0][:2]
-    return f"channel {channel_names[channel]!r}, frame {first_frame + frame}"
 
 
 class StoreWriter:
@@ -222,8 +215,8 @@ class StoreWriter:
         free = shutil.disk_usage(self.path.parent).free
         if self._num_bytes > free:
             raise ValueError(
-                f"{self.path} needs {self._num_bytes / 2**20:.1f} MiB and {free / 2**20:.1f} MiB are free "
-                "there. Free some space, choose another root, or ask for fewer trajectories, frames or points."
+                f"{self.path} needs {self._num_bytes / 2**20:.1f} MiB; {free / 2**20:.1f} MiB are free "
+                "there. Free some space, choose another root, or ask for less."
             )
 
     def _lay_out(self, file: h5py.File) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -13,8 +12,6 @@ import torch
 from jaxtyping import Float32
 
 from pdesurrogate.fields import DataSpec, fourier
-
-log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 
@@ -112,6 +109,36 @@ def check_frames(owner: str, trajectories: Trajectories, trajectory: int, start:
         )
 
 
+def first_non_finite(frames: np.ndarray, channel_names: Sequence[str], *, first_frame: int = 0) -> str | None:
+    """Return ``"channel 'vorticity', frame 7"`` for the first NaN or infinity, None if all is finite."""
+    finite = np.isfinite(frames)
+    if finite.all():
+        return None
+    frame, channel = np.argwhere(~finite)[0][:2]
+    return f"channel {channel_names[channel]!r}, frame {first_frame + frame}"
+
+
+def check_finite(owner: str, spec: DataSpec, trajectory: int, frames: np.ndarray, start: int) -> None:
+    """Refuse frames that hold NaN or infinite values.
+
+    Args:
+        owner: the file, for the message.
+        spec: names the channels.
+        trajectory: index of the trajectory.
+        frames: ``(time, channel, *space)``.
+        start: index of the first of the frames.
+
+    Raises:
+        ValueError: naming file, trajectory, channel and frame.
+    """
+    place = first_non_finite(frames, spec.channel_names, first_frame=start)
+    if place is not None:
+        raise ValueError(
+            f"{owner}: trajectory {trajectory} holds NaN or infinite values ({place}). Make or download the "
+            "file again, or leave the trajectory out."
+        )
+
+
 class Subset:
     """Some trajectories of others, renumbered from 0.
 
@@ -147,6 +174,40 @@ class Subset:
     def checksum(self) -> str:
         """Return a digest of the base's content and of the indices."""
         return hashlib.sha256(f"{self.base.checksum()} {self.indices}".encode()).hexdigest()
+
+
+class Strided:
+    """Every ``stride``-th frame of other trajectories, beginning with the first; dt grows by that factor.
+
+    Args:
+        base: where the trajectories come from.
+        stride: frames of the base from one frame to the next.
+    """
+
+    def __init__(self, base: Trajectories, stride: int) -> None:
+        if stride < 1:
+            raise ValueError(f"stride is {stride}; it must be at least 1.")
+        self.base = base
+        self.stride = stride
+        self.spec = base.spec.replace(dt=base.spec.dt * stride)
+        self.grid = base.grid
+        self.num_trajectories = base.num_trajectories
+        self.times = base.times[::stride]
+        self.num_frames = len(self.times)
+
+    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
+        """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
+        check_frames("strided trajectories", self, trajectory, start, stop)
+        span = self.base.frames(trajectory, start * self.stride, (stop - 1) * self.stride + 1)
+        return np.ascontiguousarray(span[:: self.stride])
+
+    def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
+        """Return the PDE parameters of one trajectory."""
+        return self.base.parameters(trajectory)
+
+    def checksum(self) -> str:
+        """Return a digest of the base's content and of the stride."""
+        return hashlib.sha256(f"{self.base.checksum()} every {self.stride}".encode()).hexdigest()
 
 
 Regridding = Literal["auto", "stride", "spectral"]

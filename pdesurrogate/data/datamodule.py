@@ -1,0 +1,292 @@
+"""The Lightning data module: a data set cut into windows, batched, cached and shared out over ranks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from torch import Tensor
+
+from pdesurrogate.fields import ChannelStatistics, DataSpec, Normaliser
+
+from .loader import WindowLoader, Windows
+from .memory import available_memory
+from .sampling import WindowBatches
+from .trajectories import DataSet, Regridded, Strided, Trajectories
+from .windows import WindowIndex
+
+log = logging.getLogger(__name__)
+
+CACHES = ("auto", "ram", "none")
+
+
+class TrajectoryDataModule(lightning.LightningDataModule):
+    """Windows of a data set's trajectories in physical units, as `Batch` objects.
+
+    Which batch comes next follows from ``seed``, the epoch and the number of batches done, so that a
+    resumed run sees exactly the batches that an uninterrupted one would have seen, on any number of ranks.
+
+    Args:
+        dataset: the trajectories of each split.
+        history: input frames of a window.
+        horizon: frames to be forecast.
+        stride: stored frames from one frame of a window to the next; the time step grows by this factor.
+        grid: points along each axis at which to load; one number for all axes if the stored grid has
+            equal sizes; None for the stored grid.
+        regrid: how to reach that grid: ``"auto"``, ``"stride"`` or ``"spectral"`` (see `Regridded`).
+        batch_size: windows of one batch over all ranks together.
+        num_workers: processes that read ahead when the split is not held in memory.
+        cache: ``"ram"`` holds each split in memory on the loading grid, ``"none"`` reads every window from
+            its file, ``"auto"`` is ``"ram"`` where a split takes at most a quarter of the free memory.
+        seed: seed of the permutations of the training windows.
+
+    Attributes:
+        spec: what the fields are, with the time step between the frames of a window.
+        grid: points along each axis of the loaded fields.
+
+    Raises:
+        ValueError: for options out of range, a grid that cannot be reached, trajectories that are too short.
+    """
+
+    def __init__(
+        self,
+        dataset: DataSet,
+        *,
+        history: int = 1,
+        horizon: int = 1,
+        stride: int = 1,
+        grid: int | Sequence[int] | None = None,
+        regrid: str = "auto",
+        batch_size: int = 16,
+        num_workers: int = 0,
+        cache: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if cache not in CACHES:
+            raise ValueError(f"cache is {cache!r}; allowed: {', '.join(map(repr, CACHES))}.")
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        self.dataset = dataset
+        self.history, self.horizon, self.stride = history, horizon, stride
+        self.regrid, self.batch_size, self.num_workers = regrid, batch_size, num_workers
+        self.cache, self.seed = cache, seed
+        self.spec: DataSpec = dataset.spec.replace(dt=dataset.spec.dt * stride)
+        self.grid: tuple[int, ...] = _as_grid(grid, dataset)
+        self._sources = {name: Regridded(split, self.grid, regrid) for name, split in dataset.splits.items()}
+        self._indices = {
+            name: WindowIndex(source.num_trajectories, source.num_frames, history, horizon, stride)
+            for name, source in self._sources.items()
+        }
+        self._windows: dict[str, Windows] = {}
+        self._log_grids()
+
+    def train_dataloader(self) -> WindowLoader:
+        """Return the shuffled windows of the train split."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
+        """Return the windows of the valid split in order; an empty list if there is no such split."""
+        return self._loader("valid", shuffle=False) if "valid" in self.dataset.splits else []
+
+    def test_dataloader(self) -> WindowLoader:
+        """Return the windows of the test split in order; refused while a model is being fitted."""
+        return self._loader("test", shuffle=False)
+
+    def trajectories(self, split: str, grid: Sequence[int] | None = None) -> Trajectories:
+        """Return whole trajectories of a split, ``stride`` stored frames apart, at any reachable grid.
+
+        Raises:
+            ValueError: for an unknown split, for ``"test"`` while a model is being fitted, and for a grid
+                that is finer than the stored one.
+        """
+        self._require(split)
+        wanted = self.grid if grid is None else tuple(grid)
+        regridded = Regridded(self.dataset.splits[split], wanted, self.regrid)
+        return Strided(regridded, self.stride) if self.stride > 1 else regridded
+
+    def fit_normaliser(self) -> Normaliser:
+        """Return the normalisation fitted to every frame of the train split at the loading grid.
+
+        Statistics are gathered one trajectory at a time in float64 and do not depend on the windows.
+        """
+        self._require("train")
+        source = self._sources["train"]
+        held = self._open("train").frames
+        statistics: ChannelStatistics | None = None
+        for frames in self._blocks("train") if held is None else held:
+            block = ChannelStatistics.of(frames.flatten(2))
+            statistics = block if statistics is None else statistics.merge(block)
+        if statistics is None:
+            raise ValueError(f"data set {self.dataset.name!r}: the train split is empty.")
+        parameters = np.stack([source.parameters(i) for i in range(source.num_trajectories)])
+        return Normaliser.fit(statistics, torch.from_numpy(parameters))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
+        epoch, next_batch = self._position() or (0, 0)
+        if self._is_fitting() and self._epochs().processed == self._epochs().started:
+            next_batch = 0  # between two epochs the trainer still holds the count of the one that ended
+        return {**self._sampling(), "epoch": epoch, "next_batch": next_batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Check that a checkpoint's position means the same batches here.
+
+        The position itself is kept by the trainer's loops, which the loader asks when an epoch begins.
+
+        Raises:
+            ValueError: if the checkpoint was taken inside an epoch of other batches.
+        """
+        mine = self._sampling()
+        differences = [f"{k} was {state.get(k)} and is {mine[k]}" for k in mine if state.get(k) != mine[k]]
+        if not differences:
+            return
+        if state.get("next_batch", 0):
+            raise ValueError(
+                f"the checkpoint was taken inside an epoch of other batches: {'; '.join(differences)}. "
+                "Resume with the settings that the run was started with."
+            )
+        log.warning("resuming with other batches than the run was started with: %s", "; ".join(differences))
+
+    def _sampling(self) -> dict[str, int]:
+        num_windows = len(self._indices["train"]) if "train" in self._indices else 0
+        return {"seed": self.seed, "batch_size": self.batch_size, "num_windows": num_windows}
+
+    def _position(self) -> tuple[int, int] | None:
+        """Return (epoch, training batches done in it) as counted by a fit in progress, else None.
+
+        The trainer's count is the one that it resumes from, so data and optimiser cannot disagree.
+        """
+        if not self._is_fitting():
+            return None
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current  # type: ignore[union-attr]
+        return self._epochs().processed, batches.processed
+
+    def _epochs(self) -> Any:
+        return self.trainer.fit_loop.epoch_progress.current  # type: ignore[union-attr]
+
+    def _is_fitting(self) -> bool:
+        state = getattr(self.trainer, "state", None)
+        return state is not None and state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
+
+    def _require(self, split: str) -> None:
+        if split not in self.dataset.splits:
+            raise ValueError(
+                f"data set {self.dataset.name!r} has no split {split!r}; it has {', '.join(self.dataset.splits)}."
+            )
+        if split == "test" and self._is_fitting():
+            raise ValueError(
+                "the test split is not available while a model is being fitted: a model chosen on test data "
+                "has no honest error. Use the valid split, and evaluate on test afterwards."
+            )
+
+    def _loader(self, split: str, *, shuffle: bool) -> WindowLoader:
+        self._require(split)
+        rank, world_size = _rank_and_world_size()
+        windows = self._open(split)
+        return WindowLoader(
+            windows,
+            WindowBatches(
+                len(windows),
+                self.batch_size,
+                shuffle=shuffle,
+                seed=self.seed,
+                rank=rank,
+                world_size=world_size,
+            ),
+            num_workers=self.num_workers if windows.frames is None else 0,
+            pin_memory=torch.cuda.is_available(),
+            position=self._position if shuffle else None,
+        )
+
+    def _open(self, split: str) -> Windows:
+        """Return the windows of a split; the first call decides where frames are held, and loads them."""
+        if split not in self._windows:
+            frames = self._load(split) if self._fits_in_memory(split) else None
+            self._windows[split] = Windows(self._sources[split], self._indices[split], frames)
+        return self._windows[split]
+
+    def _fits_in_memory(self, split: str) -> bool:
+        """Decide whether to hold a split in memory; every rank of a machine holds its own copy."""
+        if self.cache == "none":
+            return False
+        source = self._sources[split]
+        points = source.num_trajectories * source.num_frames * self.spec.num_channels * math.prod(self.grid)
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", _rank_and_world_size()[1]))
+        needed, free = 4 * points * ranks_here, available_memory()
+        if self.cache == "auto":
+            fits = free is not None and needed <= free // 4
+            log.info(
+                "%s: %.0f MiB on %s, %s",
+                split,
+                needed / 2**20,
+                _size(self.grid),
+                "held in memory" if fits else "more than a quarter of the free memory: read from file",
+            )
+            return fits
+        if free is not None and needed > free:
+            raise ValueError(
+                f"cache=ram needs {needed / 2**20:.0f} MiB for the {split} split on {_size(self.grid)} and "
+                f"{free / 2**20:.0f} MiB are free. Use cache=none, a coarser grid or fewer trajectories."
+            )
+        return True
+
+    def _load(self, split: str) -> Tensor:
+        source = self._sources[split]
+        shape = (source.num_trajectories, source.num_frames, self.spec.num_channels, *self.grid)
+        frames = torch.empty(shape)
+        for trajectory, block in enumerate(self._blocks(split)):
+            frames[trajectory] = block
+        return frames
+
+    def _blocks(self, split: str) -> Iterator[Tensor]:
+        """Yield the trajectories of a split on the loading grid, one at a time."""
+        source = self._sources[split]
+        for i in range(source.num_trajectories):
+            yield torch.from_numpy(source.frames(i, 0, source.num_frames))
+
+    def _log_grids(self) -> None:
+        for name, source in self._sources.items():
+            stored = source.base.grid
+            log.info(
+                "%s: %d trajectories of %d frames, %d windows, %s",
+                name,
+                source.num_trajectories,
+                source.num_frames,
+                len(self._indices[name]),
+                f"on the stored grid {_size(stored)}"
+                if source.method == "native"
+                else f"from {_size(stored)} to {_size(self.grid)} by {source.method} regridding",
+            )
+
+
+def _as_grid(grid: int | Sequence[int] | None, dataset: DataSet) -> tuple[int, ...]:
+    stored = next(iter(dataset.splits.values())).grid
+    if grid is None:
+        return stored
+    if not isinstance(grid, int):
+        return tuple(int(n) for n in grid)
+    if len(set(stored)) > 1:
+        raise ValueError(
+            f"grid={grid} is one number and the stored grid is {_size(stored)}; give one size for each axis: "
+            f"grid={[grid * n // stored[0] for n in stored]}."
+        )
+    return (grid,) * len(stored)
+
+
+def _size(grid: Sequence[int]) -> str:
+    return " x ".join(map(str, grid))
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,265 @@
+"""Li et al.'s Navier-Stokes files: MATLAB ``.mat`` of version 5 and 7.3.
+
+Keys: ``u`` (sample, x, y, time) is the vorticity at the times ``t``, ``a`` (sample, x, y) at time 0. The
+domain is the unit torus, points lie at ``i / n``. Viscosity is not in the file, only in its name.
+
+Source: Li et al. (2021), "Fourier neural operator for parametric partial differential equations",
+section 5.3; files ``ns_V1e-3_N5000_T50``, ``ns_V1e-4_N10000_T30``, ``NavierStokes_V1e-5_N1200_T20``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from jaxtyping import Float32
+from scipy.io.matlab import MatReadError
+
+from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
+
+from . import DATASETS
+from .files import require_file
+from .trajectories import DataSet, Subset, check_finite, check_frames
+
+HEADER_BYTES = 128
+BLOCK_BYTES = 2**26
+UNREADABLE = (MatReadError, OSError, RuntimeError, EOFError, ValueError, TypeError, KeyError, zlib.error)
+
+
+@DATASETS.register("li_mat")
+def li_mat(
+    path: str,
+    viscosity: float,
+    train: int = 900,
+    valid: int = 100,
+    test: int = 200,
+    dt: float = 1.0,
+    include_initial: bool = False,
+) -> DataSet:
+    """Li et al.'s Navier-Stokes data set, split by their rule: first N train, last M test.
+
+    Validation trajectories are those that follow the train split. The default 900 + 100 are the first 1000,
+    which Li et al. train on, so that a model can be chosen without looking at the last 200.
+
+    Args:
+        path: the ``.mat`` file.
+        viscosity: the viscosity ν that the file was made with.
+        train: trajectories at the beginning of the file.
+        valid: trajectories after those; 0 for no such split.
+        test: trajectories at the end of the file; 0 for no such split.
+        dt: time between frames, checked against the file's ``t``.
+        include_initial: whether to begin with the initial vorticity ``a`` (t = 0); published results begin
+            with the first frame of ``u`` (t = 1).
+
+    Raises:
+        ValueError: if the file is missing, damaged or of another layout, or has too few trajectories.
+    """
+    if train < 1 or valid < 0 or test < 0:
+        raise ValueError(f"train={train}, valid={valid}, test={test}: needed are train >= 1, others >= 0.")
+    whole = LiMat(path, viscosity=viscosity, dt=dt, include_initial=include_initial)
+    total = whole.num_trajectories
+    if train + valid + test > total:
+        raise ValueError(
+            f"{path} holds {total} trajectories; train={train}, valid={valid} and test={test} need "
+            f"{train + valid + test}. Splits must not share trajectories; lower one of them."
+        )
+    ranges = {
+        "train": range(train),
+        "valid": range(train, train + valid),
+        "test": range(total - test, total),
+    }
+    splits = {name: Subset(whole, indices) for name, indices in ranges.items() if len(indices)}
+    provenance = {
+        "path": str(path),
+        "format": f"MATLAB {whole.version}",
+        "viscosity": viscosity,
+        "splits": {name: [indices[0], indices[-1]] for name, indices in ranges.items() if len(indices)},
+    }
+    return DataSet(Path(path).stem, splits, provenance)
+
+
+class LiMat:
+    """All trajectories of one of Li et al.'s ``.mat`` files, vorticity in frames ``(time, 1, y, x)``.
+
+    Version 5 is read as a whole, once per process, at the first access. Version 7.3 is HDF5, where the sample
+    axis comes last; it is read in blocks of samples. Both are quick in order and slow at random, so hold
+    the splits in memory (``cache=ram``) when training.
+
+    Args:
+        path: the file; its header and not its name tells the version.
+        viscosity: the viscosity ν.
+        dt: time between frames.
+        include_initial: whether the first frame is ``a``.
+
+    Attributes:
+        version: ``"5"`` or ``"7.3"``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        viscosity: float,
+        dt: float = 1.0,
+        include_initial: bool = False,
+    ) -> None:
+        if not (np.isfinite(viscosity) and viscosity > 0):
+            raise ValueError(f"viscosity is {viscosity}; it must be positive.")
+        self.path = Path(path).absolute()
+        require_file(self.path)
+        self.version = mat_version(self.path)
+        self.viscosity = viscosity
+        self.include_initial = include_initial
+        self.spec = _spec(dt)
+        shapes, times = self._inspect()
+        self.num_trajectories, nx, ny, num_stored = _check_shapes(self.path, shapes, include_initial)
+        self.grid = (ny, nx)
+        self.times = _check_times(self.path, times, num_stored, dt, include_initial)
+        self.num_frames = len(self.times)
+        self._block: tuple[int, int, np.ndarray] | None = None  # first, last + 1, frames
+
+    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
+        """Return the frames ``start`` to ``stop - 1`` of one trajectory.
+
+        Raises:
+            ValueError: for indices outside the file, or values that are NaN, infinite or unreadable.
+        """
+        check_frames(str(self.path), self, trajectory, start, stop)
+        if self._block is None or not self._block[0] <= trajectory < self._block[1]:
+            self._block = self._read_block(trajectory)
+        first, _, block = self._block
+        frames = block[trajectory - first, start:stop, None].copy()
+        check_finite(str(self.path), self.spec, trajectory, frames, start)
+        return frames
+
+    def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
+        """Return the viscosity."""
+        return np.array([self.viscosity], dtype=np.float32)
+
+    def checksum(self) -> str:
+        """Return the SHA-256 of the file's bytes, hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_block": None}
+
+    def _inspect(self) -> tuple[dict[str, tuple[int, ...]], np.ndarray | None]:
+        """Return the shape of every variable, in MATLAB's axis order, and the times; read little else."""
+        try:
+            if self.version == "5":
+                shapes = {name: tuple(shape) for name, shape, _ in scipy.io.whosmat(self.path)}
+                found = scipy.io.loadmat(self.path, variable_names=["t"]) if "t" in shapes else {}
+                return shapes, found["t"].ravel() if found else None
+            with h5py.File(self.path, "r") as file:
+                shapes = {k: v.shape[::-1] for k, v in file.items() if isinstance(v, h5py.Dataset)}
+                return shapes, file["t"][()].ravel() if "t" in shapes else None
+        except UNREADABLE as error:
+            raise self._unreadable(error) from error
+
+    def _read_block(self, trajectory: int) -> tuple[int, int, np.ndarray]:
+        """Read the trajectories around one: all of them from version 5, some 64 MiB from version 7.3."""
+        bytes_each = 4 * self.num_frames * self.grid[0] * self.grid[1]
+        names = ["a", "u"] if self.include_initial else ["u"]
+        try:
+            if self.version == "5":
+                first, last = 0, self.num_trajectories
+                content = scipy.io.loadmat(self.path, variable_names=names)
+                pieces = [content[name] for name in names]
+            else:
+                with h5py.File(self.path, "r") as file:
+                    chunk = file["u"].chunks[-1] if file["u"].chunks else 1
+                    size = max(1, BLOCK_BYTES // (bytes_each * chunk)) * chunk
+                    first = trajectory // size * size
+                    last = min(first + size, self.num_trajectories)
+                    pieces = [file[name][..., first:last].T for name in names]
+        except UNREADABLE as error:
+            raise self._unreadable(error) from error
+        # MATLAB's (sample, x, y, time) to (sample, time, y, x)
+        series = [piece[..., None] if piece.ndim == 3 else piece for piece in pieces]
+        frames = [np.asarray(piece.transpose(0, 3, 2, 1), dtype=np.float32) for piece in series]
+        return first, last, np.ascontiguousarray(np.concatenate(frames, axis=1))
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self.path} (MATLAB version {self.version}) cannot be read: {error or type(error).__name__}. It "
+            "is truncated or damaged; download it again."
+        )
+
+
+def mat_version(path: Path) -> str:
+    """Return ``"5"`` or ``"7.3"`` from bytes 124 to 127 of a ``.mat`` file's header.
+
+    Raises:
+        ValueError: if the file is neither.
+    """
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    order, numbers = header[126:128], header[124:126]
+    major = {b"IM": numbers[1:], b"MI": numbers[:1]}.get(order, b"")
+    if major not in (b"\x01", b"\x02"):
+        raise ValueError(
+            f"{path} is not a MATLAB file of version 5 or 7.3: its header ({len(header)} bytes) names no "
+            "version. Truncated downloads and web pages saved under the name of the file look like this."
+        )
+    return {b"\x01": "5", b"\x02": "7.3"}[major]
+
+
+def _spec(dt: float) -> DataSpec:
+    vorticity = Field("vorticity", kind="pseudoscalar", long_name="vorticity")
+    return DataSpec(
+        fields=(vorticity,),
+        axes=(Axis("y", 1.0), Axis("x", 1.0)),
+        dt=dt,
+        parameters=(Parameter("viscosity", long_name="kinematic viscosity"),),
+        equation=(
+            "∂w/∂t + u·∇w = ν Δw + f on the unit torus, ∇·u = 0, w = ∇×u, "
+            "f = 0.1 (sin(2π(x + y)) + cos(2π(x + y)))"
+        ),
+    )
+
+
+def _check_shapes(
+    path: Path, shapes: dict[str, tuple[int, ...]], include_initial: bool
+) -> tuple[int, int, int, int]:
+    """Return (sample, x, y, time) of ``u`` after checking that it and ``a`` are what they should be."""
+    missing = [name for name in ("u", *(["a"] if include_initial else [])) if name not in shapes]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the variables {', '.join(missing)}; it holds {', '.join(sorted(shapes)) or 'none'}. "
+            "Li et al.'s files have u (sample, x, y, time), a (sample, x, y) and t."
+        )
+    u = shapes["u"]
+    if len(u) != 4 or min(u) < 1:
+        raise ValueError(f"{path}: u has the shape {u}; needed are four axes (sample, x, y, time).")
+    if include_initial and shapes["a"] != u[:3]:
+        raise ValueError(f"{path}: a has the shape {shapes['a']}; u, {u}, asks for {u[:3]}.")
+    return u[0], u[1], u[2], u[3]
+
+
+def _check_times(
+    path: Path, times: np.ndarray | None, num_frames: int, dt: float, include_initial: bool
+) -> np.ndarray:
+    """Return the time of each frame, float64.
+
+    Files that were thinned out in time may keep all times; a multiple of the number of frames is
+    thinned out likewise. Without ``t``, frames lie at dt, 2 dt, ...
+    """
+    if times is None:
+        times = dt * np.arange(1, num_frames + 1)
+    if not len(times) or len(times) % num_frames:
+        raise ValueError(f"{path}: t has {len(times)} entries for the {num_frames} frames of u.")
+    times = times[:: len(times) // num_frames].astype(np.float64)
+    if include_initial:
+        times = np.concatenate([[0.0], times])
+    steps = np.diff(times)
+    if not np.allclose(steps, dt, rtol=1e-3, atol=0.0):
+        hint = " The initial vorticity does not fit; use include_initial=false." if include_initial else ""
+        raise ValueError(f"{path}: the frames are {np.unique(steps.round(6))} apart and dt is {dt}.{hint}")
+    return times[0] + dt * np.arange(len(times))

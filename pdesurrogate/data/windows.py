@@ -1,0 +1,73 @@
+"""Windows: which frames of which trajectory form one training example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class WindowIndex:
+    """All windows of ``history`` frames followed by ``horizon`` frames, ``stride`` frames apart.
+
+    A window that starts at frame s has its history at ``s, s + stride, ...`` and its future right after,
+    so that history and future never share a frame. It spans ``stride · (history + horizon - 1) + 1``
+    stored frames, and a trajectory of F frames has ``F - span + 1`` of them: every start is used once and
+    the last frame is reached. Window i is start ``i mod n`` of trajectory ``i // n``.
+
+    Attributes:
+        num_trajectories: number of trajectories.
+        num_frames: stored frames of each trajectory, F.
+        history: input frames of a window.
+        horizon: frames to be forecast.
+        stride: stored frames from one frame of the window to the next.
+
+    Raises:
+        ValueError: if a number is not positive or the trajectories are too short for one window.
+    """
+
+    num_trajectories: int
+    num_frames: int
+    history: int = 1
+    horizon: int = 1
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("history", "horizon", "stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.span > self.num_frames:
+            raise ValueError(
+                f"history={self.history}, horizon={self.horizon} and stride={self.stride} need trajectories of "
+                f"at least {self.span} frames; there are {self.num_frames}. Shorten one of them."
+            )
+
+    @property
+    def span(self) -> int:
+        """Stored frames from the first to the last frame of a window, both included."""
+        return self.stride * (self.history + self.horizon - 1) + 1
+
+    @property
+    def starts_per_trajectory(self) -> int:
+        """Number of windows in one trajectory, ``F - span + 1``."""
+        return self.num_frames - self.span + 1
+
+    def __len__(self) -> int:
+        return self.num_trajectories * self.starts_per_trajectory
+
+    def __getitem__(self, window: int) -> tuple[int, int]:
+        """Return trajectory and first frame of window number ``window``."""
+        if not 0 <= window < len(self):
+            raise IndexError(f"window {window} was asked for; there are {len(self)}.")
+        trajectory, start = divmod(window, self.starts_per_trajectory)
+        return trajectory, start
+
+    def history_frames(self, start: int) -> Int[np.ndarray, " history"]:
+        """Return the indices of the input frames of a window that begins at frame ``start``."""
+        return start + self.stride * np.arange(self.history)
+
+    def future_frames(self, start: int) -> Int[np.ndarray, " horizon"]:
+        """Return the indices of the frames to be forecast after ``start``."""
+        return start + self.stride * np.arange(self.history, self.history + self.horizon)
