@@ -75,6 +75,11 @@ def test_entries_are_built_with_positional_arguments_and_options(things):
     assert (heat.spec, heat.diffusivity, heat.order) == ("spec", 1.0, 4)
 
 
+def test_an_option_may_be_called_name(things):
+    things.register("peer")(lambda spec, *, name="FNO": name)
+    assert things.build("peer", "spec", name="UNO") == "UNO"
+
+
 def test_an_unknown_name_gets_the_nearest_one_and_the_list(things):
     with pytest.raises(
         ValueError, match=r"Unknown thing 'haet'. Did you mean 'heat'. Available: file, heat."

@@ -50,7 +50,7 @@ def train(config: dict[str, Any]) -> float:
     load_plugins(config.get("plugins", []))
     run_dir = Path(config["run_dir"])
     lightning.seed_everything(config["seed"], verbose=False)
-    unroll: Unroll = UNROLLS.build(**_named(config["unroll"]))
+    unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
     loss: Metric = _loss(config["loss"])
     optimisation = Optimisation(**config["optim"])
     data = open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
@@ -88,13 +88,13 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     return surrogate
 
 
-def _named(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section with its ``kind`` under the name that a registry's ``build`` expects."""
-    return {"name": section["kind"], **{k: v for k, v in section.items() if k != "kind"}}
+def _options(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a section says apart from the name of the thing it picks."""
+    return {k: v for k, v in section.items() if k != "kind"}
 
 
 def _loss(section: Mapping[str, Any]) -> Metric:
-    options = {k: v for k, v in section.items() if k != "kind"}
+    options = _options(section)
     if options:
         raise ValueError(f"loss {section['kind']!r} has no options; given: {', '.join(options)}.")
     metric: Metric = METRICS.get(section["kind"])
