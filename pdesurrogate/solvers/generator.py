@@ -1,0 +1,55 @@
+"""What data generation needs to know about an ensemble of solutions of one PDE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from pdesurrogate.fields import DataSpec
+
+
+class TrajectoryGenerator(Protocol):
+    """An ensemble of trajectories, numbered 0, 1, 2, ...
+
+    Trajectory ``i`` is a function of the generator's options (its seed is one of them) and of ``i``: never of
+    the other trajectories that are solved beside it.
+
+    Attributes:
+        spec: what the fields are.
+        grid: the grid that frames are returned on, in array order.
+        times: time of each frame in ``spec.time_units``, float64.
+        attributes: every option that the numbers depend on, and facts for readers; text and numbers only.
+    """
+
+    @property
+    def spec(self) -> DataSpec: ...  # noqa: D102
+    @property
+    def grid(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def times(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    def parameters(self, indices: Sequence[int]) -> Float32[np.ndarray, "batch parameter"]:
+        """Return the PDE parameters of some trajectories, in the order of ``spec.parameters``."""
+        ...
+
+    def frames(
+        self,
+        indices: Sequence[int],
+        device: torch.device | str = "cpu",
+        names: Sequence[str] | None = None,
+    ) -> Iterator[Float[Tensor, "batch channel *space"]]:
+        """Solve some trajectories together and yield one frame after the other, in physical units.
+
+        Args:
+            indices: which trajectories.
+            device: where to solve.
+            names: what messages call the trajectories; their indices by default.
+        """
+        ...
