@@ -19,7 +19,8 @@ from pdesurrogate.fields import ChannelStatistics, DataSpec, Normaliser
 from .loader import WindowLoader, Windows
 from .memory import available_memory
 from .sampling import WindowBatches
-from .trajectories import DataSet, Regridded, Strided, Trajectories
+from .trajectories import DataSet, Trajectories
+from .views import Regridded, Strided
 from .windows import WindowIndex
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
 from . import DATASETS
 from .files import require_file
-from .trajectories import DataSet, Subset, check_finite, check_frames
+from .trajectories import DataSet, check_finite, check_frames
+from .views import Subset
 
 HEADER_BYTES = 128
 BLOCK_BYTES = 2**26

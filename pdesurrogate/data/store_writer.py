@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -145,7 +145,7 @@ class StoreWriter:
         """Close the file; what is written so far stays in the ``.part`` file."""
         self._file.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(
