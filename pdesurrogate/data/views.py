@@ -1,0 +1,172 @@
+"""Views of trajectories: some of them, every k-th frame, another grid; nothing is copied before it is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from pdesurrogate.fields import fourier
+
+from .trajectories import Trajectories, check_frames
+
+
+class Subset:
+    """Some trajectories of others, renumbered from 0.
+
+    Args:
+        base: where the trajectories come from.
+        indices: which of them, in order.
+    """
+
+    def __init__(self, base: Trajectories, indices: Sequence[int]) -> None:
+        self.base = base
+        self.indices = [int(i) for i in indices]
+        outside = [i for i in self.indices if not 0 <= i < base.num_trajectories]
+        if outside or not self.indices:
+            raise ValueError(
+                f"a subset needs trajectories between 0 and {base.num_trajectories - 1}; given: "
+                f"{self.indices}."
+            )
+        self.spec = base.spec
+        self.grid = base.grid
+        self.num_trajectories = len(self.indices)
+        self.num_frames = base.num_frames
+        self.times = base.times
+
+    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
+        """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
+        check_frames("subset", self, trajectory, start, stop)
+        return self.base.frames(self.indices[trajectory], start, stop)
+
+    def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
+        """Return the PDE parameters of one trajectory."""
+        return self.base.parameters(self.indices[trajectory])
+
+    def checksum(self) -> str:
+        """Return a digest of the base's content and of the indices."""
+        return hashlib.sha256(f"{self.base.checksum()} {self.indices}".encode()).hexdigest()
+
+
+class Strided:
+    """Every ``stride``-th frame of other trajectories, beginning with the first; dt grows by that factor.
+
+    Args:
+        base: where the trajectories come from.
+        stride: frames of the base from one frame to the next.
+    """
+
+    def __init__(self, base: Trajectories, stride: int) -> None:
+        if stride < 1:
+            raise ValueError(f"stride is {stride}; it must be at least 1.")
+        self.base = base
+        self.stride = stride
+        self.spec = base.spec.replace(dt=base.spec.dt * stride)
+        self.grid = base.grid
+        self.num_trajectories = base.num_trajectories
+        self.times = base.times[::stride]
+        self.num_frames = len(self.times)
+
+    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
+        """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
+        check_frames("strided trajectories", self, trajectory, start, stop)
+        span = self.base.frames(trajectory, start * self.stride, (stop - 1) * self.stride + 1)
+        return np.ascontiguousarray(span[:: self.stride])
+
+    def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
+        """Return the PDE parameters of one trajectory."""
+        return self.base.parameters(trajectory)
+
+    def checksum(self) -> str:
+        """Return a digest of the base's content and of the stride."""
+        return hashlib.sha256(f"{self.base.checksum()} every {self.stride}".encode()).hexdigest()
+
+
+Regridding = Literal["auto", "stride", "spectral"]
+
+
+class Regridded:
+    """The same trajectories on a grid that is at most as fine as the stored one.
+
+    - ``"stride"`` keeps every k-th point: the exact values, aliased where the field is not resolved.
+      Each stored size must be a multiple of the wanted one.
+    - ``"spectral"`` evaluates the trigonometric interpolant without the modes that the grid cannot carry;
+      any sizes, periodic axes only.
+
+    Args:
+        base: where the trajectories come from.
+        grid: points along each axis of space, in array order.
+        how: ``"auto"`` is spectral if every axis is periodic, else stride.
+
+    Attributes:
+        method: what is done: ``"native"`` (grids are equal), ``"stride"`` or ``"spectral"``.
+
+    Raises:
+        ValueError: if the grid is finer than the stored one or the method cannot reach it.
+    """
+
+    def __init__(self, base: Trajectories, grid: Sequence[int], how: Regridding | str = "auto") -> None:
+        if how not in ("auto", "stride", "spectral"):
+            raise ValueError(f"regrid is {how!r}; allowed: 'auto', 'stride', 'spectral'.")
+        self.base = base
+        self.grid = tuple(int(n) for n in grid)
+        self.spec = base.spec
+        self.num_trajectories = base.num_trajectories
+        self.num_frames = base.num_frames
+        self.times = base.times
+        self.method = self._choose(how)
+
+    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
+        """Return the frames ``start`` to ``stop - 1`` of one trajectory on the new grid."""
+        stored = self.base.frames(trajectory, start, stop)
+        if self.method == "native":
+            return stored
+        if self.method == "spectral":
+            return fourier.resample(torch.from_numpy(stored), self.grid).numpy()
+        points: list[Any] = [slice(None), slice(None)]
+        points += [slice(None, None, old // new) for old, new in zip(self.base.grid, self.grid, strict=True)]
+        return np.ascontiguousarray(stored[tuple(points)])
+
+    def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
+        """Return the PDE parameters of one trajectory."""
+        return self.base.parameters(trajectory)
+
+    def checksum(self) -> str:
+        """Return the base's digest on the native grid, else one that also covers grid and method."""
+        if self.method == "native":
+            return self.base.checksum()
+        return hashlib.sha256(f"{self.base.checksum()} {self.grid} {self.method}".encode()).hexdigest()
+
+    def _choose(self, how: str) -> str:
+        stored = self.base.grid
+        if len(self.grid) != len(stored) or min(self.grid) < 1:
+            raise ValueError(
+                f"the grid {self.grid} was asked for; the axes {self.spec.axis_names} need one positive size "
+                f"each, at most {stored}."
+            )
+        if any(new > old for new, old in zip(self.grid, stored, strict=True)):
+            raise ValueError(
+                f"the grid {self.grid} is finer than the stored one, {stored}. Choose at most {stored}, or "
+                "generate the data on a finer grid."
+            )
+        if self.grid == stored:
+            return "native"
+        if how == "auto":
+            how = "spectral" if self.spec.is_periodic else "stride"
+        if how == "spectral" and not self.spec.is_periodic:
+            raise ValueError(
+                f"spectral regridding needs periodic axes; the boundaries are {self.spec.boundaries}. Use "
+                "regrid=stride."
+            )
+        if how == "stride" and any(old % new for new, old in zip(self.grid, stored, strict=True)):
+            divisors = [[n for n in range(1, old + 1) if old % n == 0] for old in stored]
+            raise ValueError(
+                f"regridding {stored} to {self.grid} by stride needs divisors of the stored sizes: "
+                f"{' x '.join(map(str, divisors))}."
+                + (" Or use regrid=spectral." if self.spec.is_periodic else "")
+            )
+        return how
