@@ -15,7 +15,7 @@ where ``v_in`` is what entered the layer; the last layer leaves out both outer Ï
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,9 @@ from ..fields.fourier import require_resolved
 from ..layers import SpectralConv, fold_inputs
 from ..registry import did_you_mean
 from . import MODELS
-from .options import require_at_least, require_geometry
+from .options import require_at_least, require_dimension, require_geometry
 
-Time = Literal["channels", "axis"]
+TIMES = ("channels", "axis")
 
 
 @MODELS.register("fno")
@@ -79,12 +79,12 @@ class FNO(nn.Module):
         width: int = 32,
         depth: int = 4,
         num_modes: int | Sequence[int] = 24,
-        time: Time = "channels",
-        channel_mlp: float = 0.5,
-        lift_ratio: float = 2.0,
-        projection_ratio: float = 2.0,
+        time: str = "channels",
+        channel_mlp: int | float = 0.5,
+        lift_ratio: int | float = 2.0,
+        projection_ratio: int | float = 2.0,
         coordinates: bool = False,
-        padding: float = 0.0,
+        padding: int | float = 0.0,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -93,9 +93,9 @@ class FNO(nn.Module):
         require_at_least(
             "fno", 0, channel_mlp=channel_mlp, lift_ratio=lift_ratio, projection_ratio=projection_ratio
         )
-        if time not in get_args(Time):
+        if time not in TIMES:
             raise ValueError(
-                f"fno: time is {time!r}.{did_you_mean(time, get_args(Time))} Allowed: 'channels', 'axis'."
+                f"fno: time is {time!r}.{did_you_mean(time, TIMES)} Allowed: 'channels', 'axis'."
             )
         self.horizon = horizon
         self.time_is_axis = time == "axis"
@@ -126,10 +126,7 @@ class FNO(nn.Module):
             ValueError: naming the axis and the largest allowed number of modes.
         """
         ndim = len(self.offsets)
-        if len(grid) != ndim:
-            raise ValueError(
-                f"fno was built for {ndim} axes of space and the grid {tuple(grid)} has {len(grid)}."
-            )
+        require_dimension("fno", self.axis_names[:ndim], grid)
         padded = [n + round(p * n) for n, p in zip(grid, self.padding, strict=False)]
         require_resolved(self.num_modes[:ndim], padded, self.axis_names)
 
@@ -244,7 +241,7 @@ def _modes_per_axis(num_modes: int | Sequence[int], axis_names: Sequence[str]) -
     return tuple(num_modes)
 
 
-def _padding_per_axis(padding: float, spec: DataSpec, time_is_axis: bool) -> tuple[float, ...]:
+def _padding_per_axis(padding: int | float, spec: DataSpec, time_is_axis: bool) -> tuple[float, ...]:
     if not 0 <= padding <= 1:
         raise ValueError(f"fno: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
     fractions = [0.0 if boundary == "periodic" else padding for boundary in spec.boundaries]

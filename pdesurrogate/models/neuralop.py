@@ -6,8 +6,10 @@ when a model is built, never before.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,9 +24,10 @@ from ..fields.fourier import require_resolved
 from ..layers import fold_inputs, unfold_frames
 from ..registry import did_you_mean
 from . import MODELS
-from .options import require_at_least, require_geometry
+from .options import require_at_least, require_dimension, require_geometry
 
 _DERIVED = ("in_channels", "out_channels")
+_UNO_REQUIRED = ("uno_out_channels", "uno_n_modes", "uno_scalings")
 
 
 @MODELS.register("neuralop")
@@ -78,7 +81,7 @@ class NeuralOp(nn.Module):
         _check_options(name, allowed, options)
         if "n_modes" in allowed:
             options["n_modes"] = tuple(modes)
-        if "uno_n_modes" in allowed:
+        if not set(_UNO_REQUIRED) & set(allowed) <= set(options):
             options = {**_uno_pyramid(options.get("n_layers", 4), hidden_channels, modes), **options}
         self.axis_names = spec.axis_names
         self.horizon = horizon
@@ -91,7 +94,8 @@ class NeuralOp(nn.Module):
             "hidden_channels": hidden_channels,
         }
         _require_options(name, allowed, options)
-        self.peer = peer(**options)
+        with contextlib.redirect_stdout(io.StringIO()):  # UNO's constructor prints
+            self.peer = peer(**options)
 
     def check_grid(self, grid: Sequence[int]) -> None:
         """Refuse grids with unresolved modes and sizes on which the peer's transforms are wrong.
@@ -99,6 +103,7 @@ class NeuralOp(nn.Module):
         Raises:
             ValueError: naming the axis and what to change.
         """
+        require_dimension("neuralop", self.axis_names, grid)
         require_resolved(self.num_modes, grid, self.axis_names)
         for axis, n in zip(self.axis_names, grid, strict=True):
             if n % self.factor:
@@ -190,7 +195,10 @@ def _require_options(name: str, allowed: Mapping[str, inspect.Parameter], option
 
 
 def _uno_pyramid(n_layers: int, width: int, modes: Sequence[int]) -> dict[str, Any]:
-    """Return UNO's required per-layer settings: half the grid and twice the channels between both ends."""
+    """Return UNO's required per-layer settings: half the grid and twice the channels between both ends.
+
+    Its default skip, a gate, cannot change the number of channels, so that the skip is linear here.
+    """
     if n_layers < 4:
         raise ValueError(
             f"neuralop UNO: n_layers is {n_layers}; for fewer than 4 layers give uno_out_channels, uno_n_modes and "
@@ -203,14 +211,15 @@ def _uno_pyramid(n_layers: int, width: int, modes: Sequence[int]) -> dict[str, A
         "n_layers": n_layers,
         "uno_out_channels": [width, *[2 * width] * inner, width],
         "uno_n_modes": [list(modes), *[half] * inner, list(modes)],
+        "channel_mlp_skip": "linear",
         "uno_scalings": [ones, down, *[ones] * (inner - 2), up, ones],
     }
 
 
-def _coarsening(scalings: Sequence[Any]) -> int:
+def _coarsening(scalings: Sequence[Sequence[float]]) -> int:
     """Return the factor that grid sizes must carry so that the coarsest grid inside is even."""
     scale = coarsest = 1.0
     for layer in scalings:
-        scale *= min(layer) if isinstance(layer, Sequence) else layer
+        scale *= min(layer)
         coarsest = min(coarsest, scale)
     return 2 * math.ceil(1 / coarsest)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..fields import DataSpec
 
 
-def require_at_least(model: str, minimum: float, **options: float) -> None:
+def require_at_least(model: str, minimum: int | float, **options: int | float) -> None:
     """Refuse numbers below ``minimum``.
 
     Raises:
@@ -26,4 +28,17 @@ def require_geometry(model: str, spec: DataSpec, geometries: frozenset[str]) -> 
         raise ValueError(
             f"{model} works on the geometries {sorted(geometries)} and the data live on a {spec.geometry!r}. "
             "Choose a model that declares this geometry."
+        )
+
+
+def require_dimension(model: str, axis_names: Sequence[str], grid: Sequence[int]) -> None:
+    """Refuse a grid of another dimension than the data that the model was built for.
+
+    Raises:
+        ValueError: naming the axes and the grid.
+    """
+    if len(grid) != len(axis_names):
+        raise ValueError(
+            f"{model} was built for {len(axis_names)} axes of space ({', '.join(axis_names)}); the grid "
+            f"{tuple(grid)} has {len(grid)}."
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..fields import DataSpec
 from . import MODELS
-from .options import require_at_least
+from .options import require_at_least, require_dimension
 
 
 @MODELS.register("persistence")
@@ -30,7 +30,7 @@ class Persistence(nn.Module):
     def __init__(self, spec: DataSpec, history: int, horizon: int) -> None:
         super().__init__()
         require_at_least("persistence", 1, history=history, horizon=horizon)
-        self.ndim = spec.ndim
+        self.axis_names = spec.axis_names
         self.horizon = horizon
 
     def check_grid(self, grid: Sequence[int]) -> None:
@@ -39,8 +39,7 @@ class Persistence(nn.Module):
         Raises:
             ValueError: for another dimension.
         """
-        if len(grid) != self.ndim:
-            raise ValueError(f"the data have {self.ndim} axes and the grid {tuple(grid)} has {len(grid)}.")
+        require_dimension("persistence", self.axis_names, grid)
 
     def forward(
         self,

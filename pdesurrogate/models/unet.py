@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..fields import DataSpec
 from ..layers import BoundaryConv, fold_inputs, unfold_frames
 from . import MODELS
-from .options import require_at_least, require_geometry
+from .options import require_at_least, require_dimension, require_geometry
 
 
 @MODELS.register("unet")
@@ -107,10 +107,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: naming the axis and the nearest sizes that work.
         """
-        if len(grid) != len(self.axis_names):
-            raise ValueError(
-                f"unet was built for the axes {self.axis_names}; the grid {tuple(grid)} does not fit."
-            )
+        require_dimension("unet", self.axis_names, grid)
         for name, n in zip(self.axis_names, grid, strict=True):
             if n % self.factor or n == 0:
                 below = n // self.factor * self.factor
