@@ -253,7 +253,7 @@ class StoreWriter:
         name: str,
         dimensions: Sequence[str],
         dtype: str,
-        fill: float,
+        fill: float | int,
         facts: Mapping[str, str],
     ) -> None:
         shape = tuple(file[dimension].size for dimension in dimensions)
