@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Self
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -66,7 +65,7 @@ class Progress:
             left,
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from pdesurrogate.fields import DataSpec
 
 
+@runtime_checkable
 class TrajectoryGenerator(Protocol):
     """An ensemble of trajectories, numbered 0, 1, 2, ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float64
@@ -19,6 +19,7 @@ from . import INTEGRATORS
 Tendency = Callable[[Tensor], Tensor]
 
 
+@runtime_checkable
 class Integrator(Protocol):
     """One step of an integrator."""
 

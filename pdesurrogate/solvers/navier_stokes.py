@@ -147,7 +147,7 @@ class NavierStokes2D:
         names: Sequence[str],
     ) -> None:
         """Compare ``dt max(|u| k_x + |v| k_y)`` with the integrator's limit."""
-        speed_x, speed_y = space.velocity(w_hat).abs().unbind(1)
+        speed_x, speed_y = space.velocity(w_hat.detach()).abs().unbind(1)
         largest_ky, largest_kx = space.largest_wavenumbers
         frequency = (speed_x * largest_kx + speed_y * largest_ky).flatten(1).amax(1)
         worst = int(frequency.argmax())

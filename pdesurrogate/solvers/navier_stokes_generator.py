@@ -65,7 +65,7 @@ class NavierStokesGenerator:
         start: float = 0.0,
         num_frames: int = 21,
         dt_frame: float = 1.0,
-        dt: float = 1 / 64,
+        dt: float = 0.025,
         integrator: str = "etdrk4",
         dtype: str = "float32",
     ) -> None:

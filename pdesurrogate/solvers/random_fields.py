@@ -28,7 +28,7 @@ class GaussianRandomField:
 
     - ``"original"``: ``c = 2σ²``, the code of 2021 behind the public data sets (0.262);
     - ``"rewrite"``: ``c = σ²``, the code since 2022, also of the set NS-Sym (0.185);
-    - ``"pino"``: ``c = 2σ²``, halved in the column k_x = 0 of the half spectrum (0.246; 2.0 on a box of 2π);
+    - ``"pino"``: ``c = 2σ²``, halved in the column k_x = 0 of the half spectrum (0.241; 2.0 on a box of 2π);
     - ``"paper"``: ``c = σ``, the covariance ``7^{3/2} (-Δ + 49)^{-2.5}`` as printed (0.043).
 
     Modes are drawn shell by shell outwards in ``max(|k_x|, |k_y|)`` from Philox streams keyed by (seed, index), in

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from pdesurrogate.fields import fourier
+from pdesurrogate.solvers import GENERATORS
+from pdesurrogate.solvers.forcing import LiForcing
+from pdesurrogate.solvers.navier_stokes import NavierStokes2D
+from pdesurrogate.solvers.random_fields import GaussianRandomField
+
+SMALL = {"solve_grid": 32, "grid": 16, "num_frames": 3, "dt": 0.05, "dtype": "float64"}
+
+
+def solve(indices, **options):
+    generator = GENERATORS.build("navier_stokes", **{**SMALL, **options})
+    return torch.stack(list(generator.frames(indices)), dim=1)
+
+
+def test_a_trajectory_is_the_solution_from_its_random_field_on_the_stored_grid():
+    start = GaussianRandomField().sample(7, 4, (32, 32))
+    solver = NavierStokes2D(viscosity=1e-3, dt=0.05, forcing=LiForcing())
+    expected = fourier.resample(solver.solve(start[None], [0.0, 1.0, 2.0]), (16, 16))
+    assert torch.equal(solve([4], seed=7), expected)
+
+
+def test_leaving_out_a_spin_up_shifts_the_frames():
+    assert torch.equal(solve([0], start=1.0, num_frames=2), solve([0], num_frames=3)[:, 1:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"viscosity": 5e-3},
+        {"forcing": {"kind": "none"}},
+        {"forcing": {"kind": "li", "amplitude": 0.2}},
+        {"drag": 0.1},
+        {"length": 2.0},
+        {"initial_condition": {"amplitude": "paper"}},
+        {"seed": 1},
+        {"solve_grid": 48},
+        {"start": 1.0},
+        {"dt_frame": 2.0},
+        {"dt": 0.1},
+        {"integrator": "cn_euler"},
+        {"dtype": "float32"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_option_changes_the_numbers_and_is_recorded(change):
+    base, other = (GENERATORS.build("navier_stokes", **{**SMALL, **extra}) for extra in ({}, change))
+    assert not torch.equal(solve([2]).double(), solve([2], **change).double())
+    recorded = [(g.attributes, g.spec.to_dict(), g.times.tolist()) for g in (base, other)]
+    assert recorded[0] != recorded[1]
+
+
+def test_a_range_of_viscosities_gives_each_trajectory_its_own():
+    generator = GENERATORS.build("navier_stokes", **SMALL, viscosity=[1e-4, 1e-2])
+    nu = generator.parameters(range(200))
+    assert nu.shape == (200, 1)
+    assert nu.min() >= 1e-4
+    assert nu.max() <= 1e-2
+    assert np.median(nu) == pytest.approx(1e-3, rel=0.4)
+    several = torch.stack(list(generator.frames([3, 8])), 1)
+    alone = solve([8], viscosity=float(generator._viscosity_of([8])[0]))
+    torch.testing.assert_close(several[1:], alone, rtol=0, atol=1e-13)
+
+
+def test_attributes_are_text_and_numbers_and_tell_the_options():
+    attributes = GENERATORS.build("navier_stokes", **SMALL).attributes
+    assert all(isinstance(value, str | int | float) for value in attributes.values())
+    assert "LiForcing(amplitude=0.1" in attributes["forcing"]
+    assert "amplitude=original" in attributes["initial_condition"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"viscosty": 1e-3}, "Did you mean 'viscosity'"),
+        ({"forcing": {"kind": "kolmogorow"}}, "Did you mean 'kolmogorov'"),
+        ({"forcing": {"kind": "li", "amplitud": 1.0}}, "Did you mean 'amplitude'"),
+        ({"initial_condition": {"amplitud": "paper"}}, "Did you mean 'amplitude'"),
+        ({"grid": 64}, "finer than solve_grid = 32"),
+        ({"dtype": "float16"}, "allowed: float32, float64"),
+        ({"dt": 0.3}, "does not divide"),
+        ({"viscosity": [1e-2, 1e-3]}, "low < high"),
+        ({"seed": -1}, "seed starts at 0"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_solved(options, message):
+    with pytest.raises(ValueError, match=message):
+        GENERATORS.build("navier_stokes", **{**SMALL, **options})
