@@ -161,6 +161,20 @@ def test_plans_are_cached_and_usable_for_gradients_when_first_made_in_inference_
     assert float(u.grad.abs().max()) > 0
 
 
+def test_exporting_a_program_leaves_no_symbolic_tables_behind():
+    class Truncation(torch.nn.Module):
+        def forward(self, u):
+            plan = dft_plan((12, 18), (5, 4), u.dtype, "cpu")
+            return plan.synthesise(plan.analyse(u))
+
+    u = torch.randn(2, 18, 12, 3)
+    exported = torch.export.export(Truncation(), (u,), strict=False).module()
+    eager = Truncation()(u)
+    assert type(eager) is torch.Tensor
+    torch.testing.assert_close(exported(u), eager)
+    torch.testing.assert_close(torch.export.export(Truncation(), (u,), strict=False).module()(u), eager)
+
+
 @pytest.mark.parametrize(("num_modes", "grid"), [((9, 4), (8, 8)), ((0, 4), (8, 8)), ((4, 10), (8, 8))])
 def test_modes_beyond_nyquist_are_refused_by_axis_and_with_a_way_out(num_modes, grid):
     axis = "'y'" if num_modes[1] == 4 else "'x'"

@@ -183,13 +183,23 @@ class DFTPlan:
         return out.view(batch, *self.layout_grid, channels)
 
 
-@lru_cache(maxsize=64)
 def dft_plan(grid: tuple[int, ...], num_modes: tuple[int, ...], dtype: torch.dtype, device: str) -> DFTPlan:
-    """Return the cached plan for a grid, a kept set, a dtype and a device.
+    """Return the plan for a grid, a kept set, a dtype and a device, from a cache.
 
-    Its tables are ordinary tensors even if the first call comes from ``torch.inference_mode`` (a
-    validation before training): gradients can flow through them later.
+    While a program is traced (``torch.compile``, ``torch.export``) the plan is new and its tables become
+    part of that program: a cache would hand the tracer's symbolic tensors to whoever asks next.
     """
+    if torch.compiler.is_compiling():
+        return DFTPlan(grid, num_modes, dtype, device)
+    return _cached_plan(grid, num_modes, dtype, device)
+
+
+@lru_cache(maxsize=64)
+def _cached_plan(
+    grid: tuple[int, ...], num_modes: tuple[int, ...], dtype: torch.dtype, device: str
+) -> DFTPlan:
+    # Ordinary tensors even if the first call comes from a validation in inference mode: gradients flow
+    # through them later.
     with torch.inference_mode(False):
         return DFTPlan(grid, num_modes, dtype, device)
 
