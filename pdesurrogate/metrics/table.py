@@ -150,7 +150,7 @@ def bootstrap_interval(
     draws = torch.randint(n, (resamples, n), generator=generator)
     counts = torch.zeros(resamples, n, dtype=values.dtype)
     counts.scatter_add_(1, draws, torch.ones_like(counts))
-    flat = values.cpu().flatten(1)
+    flat = values.cpu().reshape(n, -1)
     finite = flat.isfinite()
     means = counts @ torch.where(finite, flat, 0.0) / n
     means[(counts @ (~finite).to(counts.dtype)) > 0] = math.inf

@@ -1,0 +1,126 @@
+"""Fields as images inside the page: truth, prediction and error of a case on one colour scale."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..fields import DataSpec
+from .cases import Case
+from .charts import percent, plain_number
+
+_LARGEST = 160  # pixels along an axis; more only makes the page heavy
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """From a value to a colour: diverging around 0 where signs mean something, sequential elsewhere."""
+
+    low: float
+    high: float
+    colours: str
+
+    @classmethod
+    def of(cls, truth: Tensor) -> ColourScale:
+        """Return the scale of a truth: symmetric if it takes both signs."""
+        low, high = float(truth.min()), float(truth.max())
+        if low < 0 < high:
+            limit = max(-low, high)
+            return cls(-limit, limit, "RdBu_r")
+        return cls(low, high if high > low else low + 1, "viridis")
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether 0 is in the middle."""
+        return self.low == -self.high
+
+    def png(self, image: np.ndarray) -> str:
+        """Return an image ``(rows, columns)``, first row at the bottom, as a data URI."""
+        from matplotlib.image import imsave
+
+        buffer = io.BytesIO()
+        values = np.nan_to_num(image, nan=self.high, posinf=self.high, neginf=self.low)
+        imsave(buffer, values, vmin=self.low, vmax=self.high, cmap=self.colours, origin="lower", format="png")
+        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+    def bar(self, units: str) -> str:
+        """Return a colour bar with its numbers."""
+        strip = self.png(np.linspace(self.low, self.high, 128)[None])
+        unit = "" if units == "1" else f" {html.escape(units)}"
+        return (
+            f'<p class="bar"><span>{plain_number(self.low)}</span><img alt="colour scale" src="{strip}">'
+            f"<span>{plain_number(self.high)}{unit}</span></p>"
+        )
+
+
+def fields_figure(cases: Sequence[Case], channel: int, spec: DataSpec) -> str:
+    """Return the pictures of one channel for all cases as HTML.
+
+    Truth and prediction share the colour scale of the truth, and so do the errors where it is symmetric;
+    else they get a symmetric one of the same width. Errors of a good model would be blank on it, so they are
+    multiplied by one round factor for the whole figure, and the name of their row says so.
+    """
+    truth = torch.cat([case.truth[:, channel].flatten() for case in cases])
+    errors = torch.cat([(case.prediction - case.truth)[:, channel].flatten() for case in cases])
+    finite = errors[errors.isfinite()]
+    scale = ColourScale.of(truth)
+    width = scale.high - scale.low
+    error_scale = scale if scale.is_symmetric else ColourScale(-width, width, "RdBu_r")
+    factor = error_factor(float(finite.abs().max()) if len(finite) else math.inf, error_scale.high)
+    blocks = [_case(case, channel, spec, (scale, error_scale), factor) for case in cases]
+    bars = [scale.bar(spec.channel_units[channel])]
+    if not scale.is_symmetric:
+        bars.append(error_scale.bar(spec.channel_units[channel]))
+    return "".join(blocks) + "".join(bars)
+
+
+def error_factor(largest: float, limit: float) -> int:
+    """Return the greatest of 1, 2, 5, 10, ... by which errors can be multiplied within the colour scale."""
+    if not 0 < largest < limit:
+        return 1
+    room = limit / largest
+    power = 10 ** math.floor(math.log10(room))
+    return int(next(d * power for d in (5, 2, 1) if d * power <= room * (1 + 1e-9)))
+
+
+def _case(
+    case: Case, channel: int, spec: DataSpec, scales: tuple[ColourScale, ColourScale], factor: int
+) -> str:
+    truth, prediction = case.truth[:, channel], case.prediction[:, channel]
+    rows = (
+        ("Truth", truth, scales[0]),
+        ("Prediction", prediction, scales[0]),
+        (f"Error × {factor}" if factor > 1 else "Error", factor * (prediction - truth), scales[1]),
+    )
+    unit = "" if spec.time_units == "1" else f" {spec.time_units}"
+    head = "".join(f'<th scope="col">t = {plain_number(n * spec.dt)}{unit}</th>' for n in case.leads)
+    body = []
+    for name, images, scale in rows:
+        cells = "".join(
+            f'<td><img alt="{name}, {case.rank} case, after {n} frames" src="{scale.png(_flat(image))}"></td>'
+            for n, image in zip(case.leads, images, strict=True)
+        )
+        body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+    return (
+        f'<table class="fields"><caption><b>{case.rank.capitalize()} case</b>: test trajectory '
+        f"{case.trajectory}, rollout error {percent(case.error)}</caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _flat(field: Tensor) -> np.ndarray:
+    """Return a picture of a field: itself in 2-D, its middle section in 3-D, a strip in 1-D."""
+    if field.ndim == 1:
+        field = field.expand(max(1, len(field) // 8), -1)
+    while field.ndim > 2:
+        field = field[field.shape[0] // 2]
+    steps = tuple(slice(None, None, math.ceil(n / _LARGEST)) for n in field.shape)
+    return np.asarray(field[steps])

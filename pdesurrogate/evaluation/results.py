@@ -1,0 +1,172 @@
+"""All numbers of one evaluation, and the plain dictionary that `metrics.json` holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..fields import DataSpec
+from ..metrics import MetricTable
+from ..metrics.table import bootstrap_interval, plain
+from .cases import Case
+from .contenders import Contender, Native
+from .cost import Cost
+from .scoring import Score
+
+HEADLINE = "relative_l2"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over samples, leads and fields with its 95 % bootstrap interval over samples."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, table: MetricTable) -> Estimate:
+        """Condense a table; samples are resampled, leads and fields only averaged."""
+        per_sample = table.per_sample()
+        low, high = bootstrap_interval(per_sample)
+        return cls(float(per_sample.mean()), float(low), float(high), len(per_sample))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all contenders on all grids, with what the report says about them.
+
+    Attributes:
+        spec: of the data, with the dt of the surrogate.
+        training_grid: of the main surrogate.
+        horizon: frames of a rollout.
+        lead_in: true frames before the first forecast.
+        scores: one per grid and contender, grids in ascending order, contenders in table order.
+        costs: of the surrogates.
+        cases: worst, median and best trajectory of the main surrogate on its training grid.
+        regridding: how the truth came to each grid: "native", "stride" or "spectral".
+        config: of this evaluation.
+        provenance: facts by section, for the report's last table.
+    """
+
+    spec: DataSpec
+    training_grid: tuple[int, ...]
+    horizon: int
+    lead_in: int
+    scores: Sequence[Score]
+    costs: Sequence[Cost]
+    cases: Sequence[Case]
+    regridding: Mapping[tuple[int, ...], str]
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def grids(self) -> list[tuple[int, ...]]:
+        """All grids, coarse to fine."""
+        return sorted({s.grid for s in self.scores}, key=lambda grid: (math.prod(grid), grid))
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """All contenders in table order."""
+        return [s.contender for s in self.scores if s.grid == self.scores[0].grid]
+
+    @property
+    def main(self) -> Contender:
+        """The surrogate under test."""
+        return next(c for c in self.contenders if c.role == "main")
+
+    def score(self, contender: Contender, grid: tuple[int, ...]) -> Score:
+        """Return what one contender did on one grid."""
+        return next(s for s in self.scores if s.contender is contender and s.grid == grid)
+
+    @property
+    def headline(self) -> Score:
+        """The main surrogate on its training grid."""
+        return self.score(self.main, self.training_grid)
+
+    def rollout(self, contender: Contender, grid: tuple[int, ...]) -> Estimate:
+        """Return the relative L2 error averaged over all lead times of the rollout."""
+        return Estimate.of(self.score(contender, grid).rollout[HEADLINE])
+
+    def one_step(self, contender: Contender, grid: tuple[int, ...]) -> Estimate:
+        """Return the relative L2 error of the first frame after every window of the test set."""
+        return Estimate.of(self.score(contender, grid).one_step[HEADLINE])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain types; infinite and undefined numbers are ``None``."""
+        return {
+            "headline": {
+                "metric": HEADLINE,
+                "model": self.main.label,
+                "grid": list(self.training_grid),
+                "horizon": self.horizon,
+                "one_step": _estimate(self.one_step(self.main, self.training_grid)),
+                "rollout": _estimate(self.rollout(self.main, self.training_grid)),
+            },
+            "fields": [f.name for f in self.spec.fields],
+            "dt": self.spec.dt,
+            "lead_in": self.lead_in,
+            "lead_times": [self.spec.dt * (i + 1) for i in range(self.horizon)],
+            "regridding": [{"grid": list(g), "method": m} for g, m in self.regridding.items()],
+            "results": [_score(s) for s in self.scores],
+            "cost": [
+                {
+                    "model": c.label,
+                    "parameters": c.parameters,
+                    "ms_per_frame": c.ms_per_frame,
+                    "grid": list(c.grid),
+                    "device": c.device,
+                }
+                for c in self.costs
+            ],
+            "cases": [
+                {"rank": c.rank, "trajectory": c.trajectory, "error": plain(c.error)} for c in self.cases
+            ],
+            "config": dict(self.config),
+            "provenance": {k: dict(v) for k, v in self.provenance.items()},
+        }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "mean": plain(estimate.mean),
+        "interval_95": {"low": plain(estimate.low), "high": plain(estimate.high)},
+        "n": estimate.n,
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "model": score.contender.label,
+        "role": score.contender.role,
+        "grid": list(score.grid),
+    }
+    if isinstance(score.contender, Native):
+        content["artifact"] = str(score.contender.path)
+    if score.refused:
+        return {**content, "refused": score.refused}
+    for protocol, tables in (("rollout", score.rollout), ("one_step", score.one_step)):
+        content[protocol] = {
+            name: {"summary": _estimate(Estimate.of(table)), **table.to_dict()}
+            for name, table in tables.items()
+        }
+    content["one_step_lead_axis"] = "start of the window, in frames"
+    content["spectra"] = [
+        {
+            "lead": lead,
+            "wavenumber": plain(s.wavenumber),
+            "dims": ["field", "band"],
+            "last_band": "corners of the spectral box",
+            **{
+                name: plain(values)
+                for name, values in zip(("target", "prediction", "error"), torch.unbind(s.mean), strict=True)
+            },
+        }
+        for lead, s in sorted(score.spectra.items())
+    ]
+    return content

@@ -1,0 +1,169 @@
+"""One evaluation: from a plain configuration to a report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..durable import durable_write
+from ..version import __version__
+from .cases import show_cases
+from .contenders import Native
+from .cost import measure_cost
+from .plan import Plan, file_digest, prepare
+from .report import render
+from .results import HEADLINE, Evaluation
+from .scoring import score
+from .verdict import error_text, on_grid
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: dict[str, Any]) -> float:
+    """Roll a surrogate out on every requested grid and write ``report.html`` and ``metrics.json``.
+
+    Args:
+        config: plain containers with the keys of ``conf/evaluate.yaml``.
+
+    Returns:
+        The rollout error of the main surrogate on its training grid, for a sweep to minimise: relative L2,
+        mean over test trajectories, lead times and fields.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError: as `prepare`, before anything heavy runs.
+        OSError: if a file cannot be written; an older report stays as it was.
+    """
+    plan = prepare(config)
+    evaluation = run(plan, config)
+    for line in console_table(evaluation):
+        log.info(line)
+    page, numbers = render(evaluation), json.dumps(evaluation.to_dict(), allow_nan=False)
+    for name, content in (("metrics.json", numbers), ("report.html", page)):
+        with durable_write(plan.output / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    log.info("Report: %s  (%s)", plan.output / "report.html", summary(evaluation))
+    return evaluation.rollout(evaluation.main, evaluation.training_grid).mean
+
+
+def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
+    """Score all contenders on all grids, time them, and look at the extreme cases."""
+    begin = time.perf_counter()
+    scores = []
+    for grid, truth in plan.truths.items():
+        log.info("Evaluating at %s: %d test trajectories", on_grid(grid), len(truth.indices))
+        scores += score(
+            plan.contenders,
+            truth,
+            plan.data.spec,
+            horizon=plan.horizon,
+            metrics=plan.metrics,
+            batch_size=plan.batch_size,
+        )
+    home = plan.truths[plan.training_grid]
+    window = home.frames([home.indices[0]], 0, home.lead_in)
+    timed = [c for c in plan.contenders if isinstance(c, Native) and not c.refuses(plan.training_grid)]
+    costs = [measure_cost(c, window, home.parameters([home.indices[0]])) for c in timed]
+    own = next(s for s in scores if s.contender.role == "main" and s.grid == plan.training_grid)
+    evaluation = Evaluation(
+        spec=plan.data.spec,
+        training_grid=plan.training_grid,
+        horizon=plan.horizon,
+        lead_in=home.lead_in,
+        scores=scores,
+        costs=costs,
+        cases=show_cases(own.contender, home, own.rollout[HEADLINE], plan.horizon),
+        regridding={grid: truth.regridding for grid, truth in plan.truths.items()},
+        config={k: v for k, v in config.items() if k != "data"},
+        provenance=provenance(plan, config),
+    )
+    log.info("Evaluated in %.0f s", time.perf_counter() - begin)
+    return evaluation
+
+
+def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what made these numbers, by section: data, each artifact, software, configurations."""
+    test = plan.data.dataset.splits["test"]
+    home = plan.truths[plan.training_grid]
+    spec = plan.data.spec
+    sections: dict[str, dict[str, Any]] = {
+        "Data": {
+            "name": plan.data.dataset.name,
+            "fields": ", ".join(spec.channel_names),
+            "equation": spec.equation,
+            "test trajectories": f"{len(home.indices)} of {test.num_trajectories}",
+            "frames": home.num_frames,
+            "dt": spec.dt,
+            "stored grid": on_grid(tuple(test.grid)),
+            "test checksum": test.checksum(),
+            "source": dict(plan.data.dataset.provenance),
+        }
+    }
+    natives = [c for c in plan.contenders if isinstance(c, Native)]
+    for contender in natives:
+        sections[f"Artifact: {contender.label}"] = _artifact_facts(contender)
+    sections["Software"] = {
+        "pdesurrogate": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {plan.device}",
+    }
+    for contender in natives:
+        made = contender.surrogate.provenance.get("config", {})
+        sections[f"Configuration: training of {contender.label}"] = dict(made)
+    sections["Configuration: this evaluation"] = dict(config)
+    return sections
+
+
+def _artifact_facts(contender: Native) -> dict[str, Any]:
+    surrogate = contender.surrogate
+    made = surrogate.provenance
+    facts = {
+        "file": str(contender.path),
+        "sha256": file_digest(contender.path),
+        "parameters": f"{surrogate.num_parameters:,} real numbers",
+        "frames in, out": f"{surrogate.history}, {surrogate.horizon}",
+        "training grid": on_grid(tuple(made.get("training_grid", ()))),
+        "training seed": made.get("config", {}).get("seed"),
+    }
+    for key in ("steps", "metrics", "data", "versions"):
+        if key in made:
+            facts[f"training {key}"] = made[key]
+    return facts
+
+
+def summary(evaluation: Evaluation) -> str:
+    """Return one line with the errors of the main surrogate on every grid."""
+    main = evaluation.main
+    parts = []
+    for grid in evaluation.grids:
+        if not evaluation.score(main, grid).refused:
+            one, many = evaluation.one_step(main, grid).mean, evaluation.rollout(main, grid).mean
+            parts.append(
+                f"one-step {error_text(one)}, {evaluation.horizon}-frame rollout {error_text(many)} "
+                f"at {'x'.join(map(str, grid))}"
+            )
+    return f"{main.label}: {'; '.join(parts)}"
+
+
+def console_table(evaluation: Evaluation) -> list[str]:
+    """Return the main table as lines of text: one-step and rollout error of every row on every grid."""
+    grids = evaluation.grids
+    width = max(len(c.label) for c in evaluation.contenders) + 2
+    head = "relative L2".ljust(width) + "".join(f"{on_grid(g):>22}" for g in grids)
+    lines = [head, " " * width + f"{'one step':>11}{'rollout':>11}" * len(grids)]
+    for contender in evaluation.contenders:
+        cells = []
+        for grid in grids:
+            if evaluation.score(contender, grid).refused:
+                cells.append(f"{'-':>11}{'-':>11}")
+            else:
+                one, many = evaluation.one_step(contender, grid), evaluation.rollout(contender, grid)
+                cells.append(f"{error_text(one.mean):>11}{error_text(many.mean):>11}")
+        lines.append(contender.label.ljust(width) + "".join(cells))
+    return lines
