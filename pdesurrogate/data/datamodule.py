@@ -133,9 +133,12 @@ class TrajectoryDataModule(lightning.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
-        epoch, next_batch = self._position() or (0, 0)
-        if self._is_fitting() and self._epochs().processed == self._epochs().started:
-            next_batch = 0  # between two epochs the trainer still holds the count of the one that ended
+        epoch, next_batch = 0, 0
+        if getattr(getattr(self.trainer, "state", None), "fn", None) == TrainerFn.FITTING:
+            epochs, batches = self._progress()
+            epoch = epochs.processed
+            # Between two epochs the trainer still holds the count of the one that ended.
+            next_batch = 0 if epochs.processed == epochs.started else batches.processed
         return {**self._sampling(), "epoch": epoch, "next_batch": next_batch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -168,11 +171,13 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         """
         if not self._is_fitting():
             return None
-        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current  # type: ignore[union-attr]
-        return self._epochs().processed, batches.processed
+        epochs, batches = self._progress()
+        return epochs.processed, batches.processed
 
-    def _epochs(self) -> Any:
-        return self.trainer.fit_loop.epoch_progress.current  # type: ignore[union-attr]
+    def _progress(self) -> tuple[Any, Any]:
+        """Return the trainer's counters of epochs, and of batches within the epoch."""
+        loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
+        return loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
 
     def _is_fitting(self) -> bool:
         state = getattr(self.trainer, "state", None)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdesurrogate.data.store import StoredTrajectories
+from pdesurrogate.data.trajectories import Trajectories
+from pdesurrogate.data.views import Regridded, Strided, Subset
+from pdesurrogate.fields import Axis, DataSpec
+
+WriteStore = Callable[..., np.ndarray]
+
+
+class Waves:
+    """Three modes on the unit torus, with amplitudes that grow in time, at any grid."""
+
+    def __init__(self, spec: DataSpec, grid: tuple[int, int]) -> None:
+        self.spec, self.grid = spec, grid
+        self.num_trajectories, self.num_frames = 2, 4
+        self.times = spec.dt * np.arange(4.0)
+
+    def frames(self, trajectory: int, start: int, stop: int) -> np.ndarray:
+        y, x = np.meshgrid(*(np.arange(n) / n for n in self.grid), indexing="ij")
+        u = 1.0 + np.cos(2 * np.pi * (3 * y - 2 * x)) + np.sin(2 * np.pi * (y + 4 * x))
+        amplitudes = (1.0 + trajectory + np.arange(start, stop))[:, None, None, None]
+        return (amplitudes * u).astype(np.float32)
+
+    def parameters(self, trajectory: int) -> np.ndarray:
+        return np.array([trajectory], dtype=np.float32)
+
+    def checksum(self) -> str:
+        return "waves"
+
+
+def test_the_test_double_is_what_the_package_calls_trajectories(torus_spec: DataSpec) -> None:
+    assert isinstance(Waves(torus_spec, (24, 32)), Trajectories)
+
+
+@pytest.mark.parametrize("grid", [(9, 12), (12, 9), (11, 15), (24, 16), (13, 32)])
+def test_spectral_regridding_is_exact_for_resolved_fields(
+    torus_spec: DataSpec, grid: tuple[int, int]
+) -> None:
+    view = Regridded(Waves(torus_spec, (24, 32)), grid)
+    assert view.method == "spectral"
+    assert view.grid == grid
+    np.testing.assert_allclose(
+        view.frames(1, 1, 4), Waves(torus_spec, grid).frames(1, 1, 4), rtol=0, atol=3e-6
+    )
+
+
+def test_regridding_by_stride_keeps_every_kth_value(torus_spec: DataSpec) -> None:
+    waves = Waves(torus_spec, (24, 32))
+    view = Regridded(waves, (12, 8), "stride")
+    assert view.method == "stride"
+    np.testing.assert_array_equal(view.frames(0, 0, 2), waves.frames(0, 0, 2)[..., ::2, ::4])
+    np.testing.assert_array_equal(view.parameters(1), [1.0])
+
+
+def test_auto_is_native_on_the_stored_grid_and_stride_between_walls(
+    tmp_path: Path, torus_spec: DataSpec, smoke_spec: DataSpec, write_store: WriteStore
+) -> None:
+    waves = Waves(torus_spec, (24, 32))
+    native = Regridded(waves, (24, 32))
+    assert native.method == "native"
+    np.testing.assert_array_equal(native.frames(0, 0, 4), waves.frames(0, 0, 4))
+    assert native.checksum() == waves.checksum()
+    write_store(tmp_path / "a.h5", smoke_spec)
+    walls = StoredTrajectories(tmp_path / "a.h5")
+    assert Regridded(walls, (4, 6)).method == "stride"
+    with pytest.raises(ValueError, match=r"needs periodic axes; the boundaries are \('wall', 'open'\)"):
+        Regridded(walls, (4, 6), "spectral")
+    with pytest.raises(ValueError, match=r"divisors .*\[1, 2, 4, 8\] x \[1, 2, 3, 4, 6, 12\]\.$"):
+        Regridded(walls, (3, 6))
+
+
+@pytest.mark.parametrize("grid", [(25, 32), (24, 64)])
+def test_a_grid_finer_than_the_stored_one_is_refused(torus_spec: DataSpec, grid: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"finer than the stored one, \(24, 32\)"):
+        Regridded(Waves(torus_spec, (24, 32)), grid)
+
+
+def test_impossible_regriddings_are_refused(torus_spec: DataSpec) -> None:
+    waves = Waves(torus_spec, (24, 32))
+    with pytest.raises(ValueError, match="allowed: 'auto', 'stride', 'spectral'"):
+        Regridded(waves, (12, 16), "linear")
+    with pytest.raises(ValueError, match="Or use regrid=spectral"):
+        Regridded(waves, (9, 16), "stride")
+    for grid in ((24,), (0, 16)):
+        with pytest.raises(ValueError, match="need one positive size each"):
+            Regridded(waves, grid)
+
+
+def test_a_subset_renumbers_trajectories(torus_spec: DataSpec) -> None:
+    waves = Waves(torus_spec, (8, 8))
+    subset = Subset(waves, [1])
+    assert subset.num_trajectories == 1
+    np.testing.assert_array_equal(subset.frames(0, 1, 3), waves.frames(1, 1, 3))
+    np.testing.assert_array_equal(subset.parameters(0), [1.0])
+    assert subset.checksum() != Subset(waves, [0]).checksum()
+    with pytest.raises(ValueError, match="trajectory 1 was asked for; there are 1"):
+        subset.frames(1, 0, 1)
+    for indices in ([2], [-1], []):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            Subset(waves, indices)
+
+
+def test_strided_trajectories_keep_every_kth_frame_and_a_longer_step(torus_spec: DataSpec) -> None:
+    waves = Waves(torus_spec, (8, 8))
+    view = Strided(waves, 3)
+    assert view.num_frames == 2
+    assert view.spec.dt == 3.0
+    np.testing.assert_array_equal(view.times, [0.0, 3.0])
+    np.testing.assert_array_equal(view.frames(0, 0, 2), waves.frames(0, 0, 4)[::3])
+    np.testing.assert_array_equal(view.frames(0, 1, 2), waves.frames(0, 3, 4))
+    assert view.checksum() != Strided(waves, 2).checksum()
+
+
+def test_views_of_a_three_dimensional_field_work_alike(torus_spec: DataSpec) -> None:
+    spec = torus_spec.replace(axes=(Axis("z", 1.0), Axis("y", 1.0), Axis("x", 1.0)))
+    u = np.random.default_rng(0).standard_normal((2, 1, 4, 6, 8)).astype(np.float32)
+    base: Any = SimpleNamespace(
+        spec=spec,
+        grid=(4, 6, 8),
+        num_trajectories=1,
+        num_frames=2,
+        times=np.arange(2.0),
+        frames=lambda trajectory, start, stop: u[start:stop],
+        parameters=lambda trajectory: np.zeros(1, dtype=np.float32),
+        checksum=lambda: "u",
+    )
+    np.testing.assert_array_equal(Regridded(base, (2, 3, 8), "stride").frames(0, 0, 2), u[..., ::2, ::2, :])
