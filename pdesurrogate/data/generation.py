@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from pdesurrogate.registry import did_you_mean
+from pdesurrogate.registry import did_you_mean, load_plugins
 from pdesurrogate.solvers import GENERATORS
 from pdesurrogate.solvers.generator import TrajectoryGenerator
 
@@ -57,12 +57,15 @@ def generate(config: Mapping[str, Any]) -> None:
 
     Args:
         config: plain containers with ``data.root``, ``data.generator`` (``kind``, its options and
-            ``num_trajectories`` by split), ``batch_size``, ``device`` and ``overwrite``.
+            ``num_trajectories`` by split), ``batch_size``, ``device``, ``overwrite`` and ``plugins``.
 
     Raises:
         ValueError: if the configuration names no generator or a wrong option, and as `generate_splits`.
     """
+    load_plugins(config.get("plugins", []))
     data = config["data"]
+    if not isinstance(config["overwrite"], bool):
+        raise ValueError(f"overwrite is {config['overwrite']!r}; it must be true or false.")
     options = dict(data.get("generator") or {})
     if "kind" not in options or "num_trajectories" not in options:
         raise ValueError(
@@ -106,6 +109,7 @@ def generate_splits(
     Raises:
         ValueError: if a split or number is out of range, a file with other options is there and ``overwrite`` is
             false, the disk is too small, or a trajectory cannot be solved (those before it are kept).
+        KeyboardInterrupt: on Ctrl-C; says how to go on.
     """
     splits = _plan(Path(root), num_trajectories, batch_size)
     where = _choose_device(device)
@@ -114,12 +118,10 @@ def generate_splits(
     for split in missing:
         try:
             _generate_split(split, generator, batch_size, where)
-        except KeyboardInterrupt:
-            log.warning(
-                "Interrupted. Every finished trajectory is kept in %s.part; run the same command again to go on.",
-                split.path,
-            )
-            raise
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(
+                f"Interrupted. Finished trajectories are kept in {_part(split)}; run the same command again to go on."
+            ) from interrupt
     return {split.name: split.path for split in splits}
 
 
@@ -130,12 +132,12 @@ def _plan(root: Path, num_trajectories: Mapping[str, int], batch_size: int) -> l
                 f"num_trajectories names the split {name!r}.{did_you_mean(name, FIRST_TRAJECTORY)} "
                 f"Splits: {', '.join(FIRST_TRAJECTORY)}."
             )
-        if not 1 <= number <= 2**30:
-            raise ValueError(f"num_trajectories.{name} is {number}; it must be from 1 to 2^30.")
+        if not isinstance(number, int) or not 1 <= number <= 2**30:
+            raise ValueError(f"num_trajectories.{name} is {number}; it must be an integer from 1 to 2^30.")
     if not num_trajectories:
         raise ValueError(f"num_trajectories is empty; give a number for {', '.join(FIRST_TRAJECTORY)}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; at least one trajectory is solved at a time.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be an integer from 1 upwards.")
     return [SplitFile(name, root / f"{name}.h5", number) for name, number in num_trajectories.items()]
 
 

@@ -69,6 +69,7 @@ class NavierStokesGenerator:
         integrator: str = "etdrk4",
         dtype: str = "float32",
     ) -> None:
+        _check_numbers(drag=drag, length=length, start=start, dt_frame=dt_frame, dt=dt)
         _check_choices(seed=seed, solve_grid=solve_grid, grid=grid, num_frames=num_frames, dtype=dtype)
         self._viscosities = _viscosity_range(viscosity)
         self._seed = seed
@@ -149,25 +150,31 @@ class NavierStokesGenerator:
 
 
 def _viscosity_range(viscosity: float | Sequence[float]) -> tuple[float, float]:
-    values = [float(v) for v in viscosity] if isinstance(viscosity, Sequence) else [float(viscosity)] * 2
-    is_pair = len(values) == 2 and all(map(math.isfinite, values)) and 0 <= values[0] <= values[1]
-    if not is_pair or (values[0] == 0 and values[1] > 0):
+    given = viscosity if isinstance(viscosity, list | tuple) else [viscosity, viscosity]
+    values = [float(v) for v in given if isinstance(v, int | float) and math.isfinite(v)]
+    is_pair = len(given) == len(values) == 2
+    if not is_pair or not 0 <= values[0] <= values[1] or (values[0] == 0 and values[1] > 0):
         raise ValueError(
             f"viscosity is {viscosity}; give one number that is not negative, or [low, high] with 0 < low < high."
         )
     return values[0], values[1]
 
 
-def _check_choices(*, seed: int, solve_grid: int, grid: int, num_frames: int, dtype: str) -> None:
+def _check_numbers(**values: float) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} is {value!r}; it must be a finite number.")
+
+
+def _check_choices(*, dtype: str, **counts: int) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
-    if seed < 0 or num_frames < 1 or grid < 1:
+    smallest = {"seed": 0, "num_frames": 1, "grid": 4, "solve_grid": 4}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < smallest[name]:
+            raise ValueError(f"{name} is {value!r}; it must be an integer from {smallest[name]} upwards.")
+    if counts["grid"] > counts["solve_grid"]:
         raise ValueError(
-            f"seed = {seed}, num_frames = {num_frames} and grid = {grid} are given; the seed starts at 0, the "
-            "others at 1."
-        )
-    if grid > solve_grid:
-        raise ValueError(
-            f"grid = {grid} is finer than solve_grid = {solve_grid}: the file would claim detail that was never "
-            f"solved for. Use solve_grid of at least {grid}, or a coarser grid."
+            f"grid = {counts['grid']} is finer than solve_grid = {counts['solve_grid']}: the file would claim detail "
+            "that was never solved for. Use a solve_grid at least as fine, or a coarser grid."
         )

@@ -174,13 +174,10 @@ def count_solved(monkeypatch):
     return solved
 
 
-def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(
-    tmp_path, finished, monkeypatch, caplog
-):
+def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, finished, monkeypatch):
     interrupt_after(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"train\.h5\.part; run the same command again to go on"):
         generate_splits(build(), tmp_path, NUMBERS, batch_size=2, device="cpu")
-    assert "run the same command again to go on" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["train.h5.part"]
     monkeypatch.undo()
     solved = count_solved(monkeypatch)
@@ -308,9 +305,11 @@ def test_the_shipped_configuration_generates(tmp_path, repository):
         ({"num_trajectories": {"train": 0}}, r"num_trajectories\.train is 0"),
         ({"num_trajectories": {}}, "num_trajectories is empty"),
         ({"kind": "navier_stoks"}, "Did you mean 'navier_stokes'"),
+        ({"num_trajectories": {"train": "many"}}, r"num_trajectories\.train is many"),
         ({"viscosty": 1e-3}, "Did you mean 'viscosity'"),
     ],
 )
+@pytest.mark.usefixtures("as_users_run")
 def test_wrong_settings_are_refused_before_a_file_is_touched(tmp_path, change, message):
     config = config_for(tmp_path / "new", **change)
     with pytest.raises(ValueError, match=message):

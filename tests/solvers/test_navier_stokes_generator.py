@@ -83,9 +83,13 @@ def test_attributes_are_text_and_numbers_and_tell_the_options():
         ({"dtype": "float16"}, "allowed: float32, float64"),
         ({"dt": 0.3}, "does not divide"),
         ({"viscosity": [1e-2, 1e-3]}, "low < high"),
-        ({"seed": -1}, "seed starts at 0"),
+        ({"viscosity": "thick"}, "viscosity is thick"),
+        ({"seed": -1}, "seed is -1; it must be an integer from 0 upwards"),
+        ({"solve_grid": "fine"}, "solve_grid is 'fine'"),
+        ({"dt": "small"}, "dt is 'small'"),
     ],
 )
+@pytest.mark.usefixtures("as_users_run")
 def test_wrong_options_are_refused_before_anything_is_solved(options, message):
     with pytest.raises(ValueError, match=message):
         GENERATORS.build("navier_stokes", **{**SMALL, **options})
