@@ -131,11 +131,11 @@ class Surrogate(nn.Module):
         self.check_input(history, parameters)
         return self._frames(history, parameters, steps)
 
-    @torch.no_grad()
     def _frames(self, window: Tensor, parameters: Tensor, steps: int) -> Iterator[Tensor]:
         produced = 0
         while True:
-            future = self.step(window, parameters)
+            with torch.no_grad():  # around the step alone: the caller's gradient mode is the caller's
+                future = self.step(window, parameters)
             for frame in future.unbind(dim=1):
                 yield frame
                 produced += 1

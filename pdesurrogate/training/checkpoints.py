@@ -36,8 +36,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
         return read_plain(path, map_location or "cpu")
 
 
-class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C between two steps, after the state had been saved."""
+class TrainingInterrupted(Exception):
+    """Training was stopped by Ctrl-C between two steps, after the state had been saved.
+
+    An exception of its own, because Lightning answers a KeyboardInterrupt by leaving the interpreter.
+    """
 
 
 class KeepLast(lightning.Callback):

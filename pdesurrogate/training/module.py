@@ -101,7 +101,7 @@ class SurrogateTraining(lightning.LightningModule):
             bad = int(torch.nonzero(~finite)[0])
             raise ValueError(
                 f"the loss of trajectory {int(batch.trajectory[bad])}, window start {int(batch.start[bad])}, is "
-                f"{float(losses[bad])} at step {self.global_step}; this step was not taken. If the data are "
+                f"{losses[bad].item()} at step {self.global_step}; this step was not taken. If the data are "
                 "sound, lower optim.lr or trainer.gradient_clip."
             )
 

@@ -54,7 +54,7 @@ class ConsoleProgress(lightning.Callback):
         is_first = trainer.global_step == self._steps_at_start + 1
         if trainer.is_global_zero and (is_first or time.monotonic() - self._told_at > self._seconds):
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-            self._tell(trainer, f"loss {float(loss):.4g}")
+            self._tell(trainer, f"loss {loss.item():.4g}")
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the epoch's errors and log the throughput."""

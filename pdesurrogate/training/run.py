@@ -21,7 +21,7 @@ from ..registry import load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
-from .checkpoints import DurableCheckpointIO, KeepLast
+from .checkpoints import DurableCheckpointIO, KeepLast, TrainingInterrupted
 from .forecasts import ForecastFigures
 from .loggers import build_loggers, log_artifact
 from .module import Metric, SurrogateTraining
@@ -57,12 +57,15 @@ def train(config: dict[str, Any]) -> float:
     surrogate = build_surrogate(config, data)
     checkpoint = _resume_checkpoint(config, surrogate)
     module = SurrogateTraining(surrogate, unroll, loss, optimisation)
-    trainer = _build_trainer(config, run_dir)
-    if trainer.is_global_zero:
-        _describe(surrogate, data, config)
     with warnings.catch_warnings():
         _ignore_advice()
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer = _build_trainer(config, run_dir)
+        if trainer.is_global_zero:
+            _describe(surrogate, data, config)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except TrainingInterrupted as stop:
+            raise KeyboardInterrupt(str(stop)) from None
     return _finish(trainer, surrogate, run_dir)
 
 
@@ -174,11 +177,14 @@ def _describe(surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[
 
 def _ignore_advice() -> None:
     """Silence Lightning's advice that does not apply here; each is dealt with elsewhere."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what it tells of devices, `_describe` tells
     for message in (
         ".*does not have many workers.*",  # batches are one gather from memory or contiguous reads
         ".*sync_dist=True.*",  # validation sums are reduced over ranks before they are logged
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
         ".*smaller than the logging interval.*",  # small sets have short epochs
+        ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
         ".*was configured so validation will run at the end of the training epoch.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -7,7 +7,7 @@ gradients. It works with every model that maps a history to a future.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from ..surrogate import Surrogate
 from . import UNROLLS
 
 
+@runtime_checkable
 class Unroll(Protocol):
     """What every unroll offers."""
 

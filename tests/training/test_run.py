@@ -1,0 +1,209 @@
+import csv
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from pdesurrogate.surrogate import Surrogate
+from pdesurrogate.training.run import train
+
+
+def weights(surrogate: Surrogate) -> dict[str, torch.Tensor]:
+    return dict(surrogate.state_dict())
+
+
+def assert_bitwise(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    differing = [k for k in a if not torch.equal(a[k], b[k])]
+    assert not differing
+
+
+def read_checkpoint(run_dir):
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_a_surrogate_learns_travelling_waves_and_becomes_an_artifact(compose_train, tmp_path):
+    error = train(compose_train("trainer.max_epochs=50", "optim.lr=1e-2", "data.batch_size=20"))
+    surrogate = Surrogate.load(tmp_path / "run" / "artifact.pt")
+    assert error < 0.25  # an untrained model is off by about 1, persistence by more
+    assert surrogate.provenance["metrics"]["valid/relative_l2"] == pytest.approx(error)
+
+
+def test_the_artifact_holds_the_best_weights_not_the_last(compose_train, tmp_path):
+    # A huge constant learning rate makes later epochs worse than the best one.
+    error = train(
+        compose_train(
+            "trainer.max_epochs=12", "optim.lr=0.3", "optim.schedule=constant", "trainer.gradient_clip=null"
+        )
+    )
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    saved = weights(Surrogate.load(tmp_path / "run" / "artifact.pt"))
+    assert_bitwise({k.removeprefix("surrogate."): v for k, v in best["state_dict"].items()}, saved)
+    last = read_checkpoint(tmp_path / "run")
+    assert error <= float(last["callbacks"][best_key(last)]["current_score"])
+
+
+def best_key(checkpoint):
+    (key,) = [k for k in checkpoint["callbacks"] if k.startswith("ModelCheckpoint")]
+    return key
+
+
+def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(compose_train, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    schedule = "optim.schedule=constant"  # so that the first half does not depend on the length of the run
+    train(compose_train("trainer.max_epochs=4", schedule, "optim.warmup=0", run_dir=whole))
+    train(compose_train("trainer.max_epochs=2", schedule, "optim.warmup=0", run_dir=parts))
+    train(compose_train("trainer.max_epochs=4", schedule, "optim.warmup=0", f"resume={parts}", run_dir=parts))
+    a, b = read_checkpoint(whole), read_checkpoint(parts)
+    assert a["global_step"] == b["global_step"]
+    assert_bitwise(a["state_dict"], b["state_dict"])
+
+
+class InterruptAt:
+    """Raise Ctrl-C in the middle of an epoch, as a user would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, original):
+        def training_step(module, batch, batch_idx):
+            import signal
+
+            if module.global_step == self.step:
+                signal.raise_signal(signal.SIGINT)
+            return original(module, batch, batch_idx)
+
+        return training_step
+
+
+@pytest.mark.parametrize("step", [0, 3, 5, 6, 10])
+def test_ctrl_c_inside_an_epoch_saves_and_resuming_equals_no_interruption(
+    compose_train, tmp_path, monkeypatch, step
+):
+    from pdesurrogate.training.module import SurrogateTraining
+
+    batch = ("data.batch_size=7", "trainer.max_epochs=3")  # 40 windows: 5 steps an epoch, 15 in all
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(compose_train(*batch, run_dir=whole))
+    original = SurrogateTraining.training_step
+    with monkeypatch.context() as patch:
+        patch.setattr(SurrogateTraining, "training_step", InterruptAt(step)(original))
+        with pytest.raises(KeyboardInterrupt, match="python train.py resume="):
+            train(compose_train(*batch, run_dir=parts))
+    assert read_checkpoint(parts)["global_step"] == step + 1
+    train(compose_train(*batch, f"resume={parts}", run_dir=parts))
+    a, b = read_checkpoint(whole), read_checkpoint(parts)
+    assert a["global_step"] == b["global_step"] == 15
+    assert_bitwise(a["state_dict"], b["state_dict"])
+    assert_bitwise(*(weights(Surrogate.load(run / "artifact.pt")) for run in (whole, parts)))
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(compose_train, tmp_path, monkeypatch):
+    train(compose_train("trainer.max_epochs=1"))
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    from pdesurrogate.training import checkpoints
+
+    def no_space(content, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.torch, "save", no_space)
+    with pytest.raises(OSError, match="What stood there is unchanged"):
+        train(compose_train("trainer.max_epochs=3", f"resume={tmp_path / 'run'}"))
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*tmp"))
+
+
+def test_k_step_training_reads_as_many_future_frames(compose_train):
+    assert train(compose_train("unroll=k_step", "unroll.num_steps=3")) > 0
+
+
+def test_the_metric_names_in_the_csv_file_are_the_documented_ones(compose_train, tmp_path):
+    train(compose_train("logger=csv", "trainer.log_every=1"))
+    with (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").open() as file:
+        names = set(next(csv.reader(file)))
+    assert names >= {
+        "train/loss",
+        "train/learning_rate",
+        "train/samples_per_second",
+        "valid/loss",
+        "valid/relative_l2",
+        "valid/relative_l2/tracer",
+    }
+
+
+def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_train, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train(
+        compose_train("logger=wandb", "trainer.log_every=1", "trainer.figure_every=1", "trainer.max_epochs=2")
+    )
+    import wandb
+
+    wandb.finish()
+    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    content = b"".join(p.read_bytes() for p in run.glob("*.wandb"))
+    for name in (
+        b"train/loss",
+        b"train/learning_rate",
+        b"valid/relative_l2/tracer",
+        b"train/samples_per_second",
+    ):
+        assert name in content
+    assert b"valid/forecast" in content
+    assert list((run / "files" / "media" / "images").rglob("*.png"))
+
+
+def test_a_checkpoint_holds_plain_types_only(compose_train, tmp_path):
+    train(compose_train())
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 10  # weights_only=True has read it
+
+
+def test_resuming_with_another_model_is_refused_before_training(compose_train, tmp_path):
+    train(compose_train("trainer.max_epochs=1"))
+    with pytest.raises(ValueError, match="is of another model"):
+        train(compose_train("model.width=4", f"resume={tmp_path / 'run'}"))
+
+
+def test_too_many_modes_for_the_grid_are_refused_with_the_largest_number(compose_train):
+    with pytest.raises(ValueError, match="at most 16"):
+        train(compose_train("model.num_modes=20"))
+
+
+def test_a_nan_in_the_data_stops_with_the_trajectory_and_frame(compose_train, wave_store, tmp_path):
+    import h5py
+
+    root = tmp_path / "broken"
+    root.mkdir()
+    for split in ("train", "valid", "test"):
+        (root / f"{split}.h5").write_bytes((wave_store / f"{split}.h5").read_bytes())
+    with h5py.File(root / "train.h5", "r+") as file:
+        file["tracer"][2, 4, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"trajectory 2.*frame 4"):
+        train(compose_train(f"data.root={root}"))
+
+
+def test_a_diverging_loss_names_its_sample_and_keeps_the_last_checkpoint(
+    compose_train, tmp_path, monkeypatch
+):
+    from pdesurrogate.training.module import SurrogateTraining
+
+    original = SurrogateTraining._losses
+
+    def sometimes_nan(module, batch, prediction):
+        losses = original(module, batch, prediction)
+        return losses * float("nan") if module.training and module.global_step == 7 else losses
+
+    monkeypatch.setattr(SurrogateTraining, "_losses", sometimes_nan)
+    with pytest.raises(ValueError, match=r"loss of trajectory \d+, window start \d+, is nan at step 7"):
+        train(compose_train())
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 5
+
+
+def test_progress_is_told_soon_and_with_the_time_left(compose_train, caplog):
+    with caplog.at_level(logging.INFO):
+        train(compose_train())
+    lines = [r.getMessage() for r in caplog.records if "samples/s" in r.getMessage()]
+    assert "step 1/10" in lines[0]
+    assert "left" in lines[0]
+    assert any("validation relative L2" in line for line in lines)
