@@ -24,7 +24,13 @@ from torch import Tensor, nn
 
 from ..fields import DataSpec
 from ..fields.fourier import require_resolved
-from ..layers import SpectralConv, fold_inputs
+from ..layers import (
+    SpectralConv,
+    append_coordinates,
+    check_coordinates,
+    fold_inputs,
+    num_coordinate_channels,
+)
 from ..registry import did_you_mean
 from . import MODELS
 from .options import require_at_least, require_dimension, require_geometry
@@ -56,7 +62,8 @@ class FNO(nn.Module):
             which is Li et al.'s original layer.
         lift_ratio: hidden width of the lifting MLP over ``width``; 0 makes it linear.
         projection_ratio: hidden width of the projection MLP over ``width``; 0 makes it linear.
-        coordinates: whether positions in [0, 1) along every axis of space enter as channels.
+        coordinates: positions in space as channels, ``"none"``, ``"linear"`` or ``"periodic"``, see
+            `pdesurrogate.layers.append_coordinates`; needed where forcing or coefficients are fixed in space.
         padding: zeros appended to every non-periodic axis (time included), as a fraction of its size.
         backend: route of the spectral convolution, see `pdesurrogate.layers.spectral_conv`; it changes
             the speed and the rounding only.
@@ -83,7 +90,7 @@ class FNO(nn.Module):
         channel_mlp: int | float = 0.5,
         lift_ratio: int | float = 2.0,
         projection_ratio: int | float = 2.0,
-        coordinates: bool = False,
+        coordinates: str = "none",
         padding: int | float = 0.0,
         backend: str = "auto",
     ) -> None:
@@ -97,20 +104,21 @@ class FNO(nn.Module):
             raise ValueError(
                 f"fno: time is {time!r}.{did_you_mean(time, TIMES)} Allowed: 'channels', 'axis'."
             )
+        check_coordinates(coordinates)
         self.horizon = horizon
         self.time_is_axis = time == "axis"
         self.axis_names = (*spec.axis_names, *(["time"] if self.time_is_axis else []))
-        self.offsets = tuple(axis.offset for axis in spec.axes)
+        self.axes = spec.axes
         self.num_modes = _modes_per_axis(num_modes, self.axis_names)
         self.coordinates = coordinates
         self.padding = _padding_per_axis(padding, spec, self.time_is_axis)
         if self.time_is_axis:
             self._check_horizon()
-        if coordinates or any(self.padding[: spec.ndim]):
+        if coordinates != "none" or any(self.padding[: spec.ndim]):
             self.symmetries = frozenset()
 
         in_channels = history * spec.num_channels + spec.num_parameters
-        in_channels += spec.ndim * coordinates + self.time_is_axis
+        in_channels += num_coordinate_channels(spec.axes, coordinates) + self.time_is_axis
         out_channels = spec.num_channels * (1 if self.time_is_axis else horizon)
         self.lift = _pointwise_mlp(in_channels, int(lift_ratio * width), width)
         self.blocks = nn.ModuleList(
@@ -125,7 +133,7 @@ class FNO(nn.Module):
         Raises:
             ValueError: naming the axis and the largest allowed number of modes.
         """
-        ndim = len(self.offsets)
+        ndim = len(self.axes)
         require_dimension("fno", self.axis_names[:ndim], grid)
         padded = [n + round(p * n) for n, p in zip(grid, self.padding, strict=False)]
         require_resolved(self.num_modes[:ndim], padded, self.axis_names)
@@ -148,23 +156,14 @@ class FNO(nn.Module):
 
     def _channels_last(self, history: Tensor, parameters: Tensor) -> Tensor:
         """Return all input channels as ``(batch, N_d, N_1, .., N_{d-1}, channel)``."""
-        u = fold_inputs(history, parameters)
-        batch, space = u.shape[0], u.shape[2:]
-        channels = [u]
-        if self.coordinates:
-            channels += [self._position(u, dim).expand(batch, 1, *space) for dim in range(len(space))]
-        u = torch.cat(channels, dim=1) if self.coordinates else u
+        u = append_coordinates(fold_inputs(history, parameters), self.axes, self.coordinates)
         if not self.time_is_axis:
             return u.movedim(1, -1).movedim(-2, 1)
+        batch, space = u.shape[0], u.shape[2:]
         lead = torch.arange(self.horizon, dtype=u.dtype, device=u.device) / self.horizon
         constant = u.movedim(1, -1).unsqueeze(1).expand(-1, self.horizon, *space, -1)
         lead = lead.view(1, -1, *[1] * len(space), 1).expand(batch, -1, *space, 1)
         return torch.cat([constant, lead], dim=-1)
-
-    def _position(self, u: Tensor, dim: int) -> Tensor:
-        size = u.shape[2 + dim]
-        position = (torch.arange(size, dtype=u.dtype, device=u.device) + self.offsets[dim]) / size
-        return position.view(-1, *[1] * (u.ndim - 3 - dim))
 
     def _pad(self, v: Tensor) -> Tensor:
         if not any(self.padding):

@@ -17,7 +17,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..fields import DataSpec
-from ..layers import BoundaryConv, fold_inputs, unfold_frames
+from ..layers import (
+    BoundaryConv,
+    append_coordinates,
+    check_coordinates,
+    fold_inputs,
+    num_coordinate_channels,
+    unfold_frames,
+)
 from . import MODELS
 from .options import require_at_least, require_dimension, require_geometry
 
@@ -38,6 +45,8 @@ class UNet(nn.Module):
         multipliers: channels of each grid over ``width``, finest first; one entry more than halvings.
         num_blocks: residual blocks per grid on the way down; the way up has one more.
         groups: groups of the normalisation; reduced to a divisor of the channels where needed.
+        coordinates: positions in space as channels, ``"none"``, ``"linear"`` or ``"periodic"``, see
+            `pdesurrogate.layers.append_coordinates`; needed where forcing or coefficients are fixed in space.
 
     Raises:
         ValueError: if an option is out of range or the dimension is not 1, 2 or 3.
@@ -56,6 +65,7 @@ class UNet(nn.Module):
         multipliers: Sequence[int] = (1, 2, 2, 4),
         num_blocks: int = 2,
         groups: int = 8,
+        coordinates: str = "none",
     ) -> None:
         super().__init__()
         require_geometry("unet", spec, self.geometries)
@@ -66,7 +76,10 @@ class UNet(nn.Module):
             raise ValueError(
                 f"unet: multipliers are {list(multipliers)}; give positive numbers, finest grid first."
             )
+        check_coordinates(coordinates)
         self.horizon = horizon
+        self.axes = spec.axes
+        self.coordinates = coordinates
         self.axis_names = spec.axis_names
         self.factor = 2 ** (len(multipliers) - 1)
         self.grids = f"multiple of {self.factor}"
@@ -74,6 +87,7 @@ class UNet(nn.Module):
 
         sizes = [width * multiplier for multiplier in multipliers]
         in_channels = history * spec.num_channels + spec.num_parameters
+        in_channels += num_coordinate_channels(spec.axes, coordinates)
         self.lift = BoundaryConv(in_channels, sizes[0], boundaries)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips = [sizes[0]]
@@ -124,7 +138,8 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "batch horizon channel *space"]:
         """Return the next ``horizon`` frames, normalised."""
         self.check_grid(history.shape[3:])
-        v = self.lift(fold_inputs(history, parameters))
+        v = append_coordinates(fold_inputs(history, parameters), self.axes, self.coordinates)
+        v = self.lift(v)
         skips = [v]
         for stage in self.down:
             v = stage(v)

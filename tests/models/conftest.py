@@ -15,7 +15,10 @@ SMALL_OPTIONS = {
 }
 """Options for the suites' speed; a model without an entry runs with its defaults."""
 
-VARIANTS = {"fno_3d": ("fno", {"width": 6, "depth": 2, "num_modes": 2, "time": "axis", "padding": 0.5})}
+VARIANTS = {
+    "fno_3d": ("fno", {"width": 6, "depth": 2, "num_modes": 2, "time": "axis", "padding": 0.5}),
+    "fno with positions": ("fno", {**SMALL_OPTIONS["fno"], "coordinates": "periodic"}),
+}
 """Further configurations that go through every suite: name to kind and options."""
 
 VORTICITY = Field("vorticity", "1 s-1", "pseudoscalar")

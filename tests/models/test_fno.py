@@ -14,7 +14,7 @@ CHANGES = {
     "channel_mlp": 1.0,
     "lift_ratio": 3.0,
     "projection_ratio": 3.0,
-    "coordinates": True,
+    "coordinates": "periodic",
 }
 ORIGINAL = {"channel_mlp": 0, "lift_ratio": 0, "projection_ratio": 0}
 """Options whose value 0 removes a part, as in the paper's original layer."""
@@ -72,7 +72,9 @@ def test_with_copied_weights_it_equals_the_fno_of_neuraloperator(
         positional_embedding="grid" if coordinates else None,
     )
     case = case._replace(spec=without_offsets(case.spec))
-    model = build_model("fno", case, width=10, depth=3, num_modes=modes, coordinates=coordinates)
+    model = build_model(
+        "fno", case, width=10, depth=3, num_modes=modes, coordinates="linear" if coordinates else "none"
+    )
     model.load_state_dict(fno_state_from_neuralop(peer.state_dict()))
     frames, parameters = sample_windows(case)
     expected = unfold_frames(peer(fold_inputs(frames, parameters)), case.horizon)
@@ -151,14 +153,10 @@ def test_time_as_an_axis_is_the_operator_on_space_time_of_one_more_dimension(pla
     torch.testing.assert_close(future[:, :, 0], expected[:, 0, 0].movedim(-1, 1), rtol=1e-4, atol=1e-5)
 
 
-@torch.no_grad()
-def test_coordinates_follow_the_position_of_the_points(channel, build_model):
-    """At cell centres the first of 8 points lies at 1/16 of a wall axis."""
-    model = build_model("fno", channel, coordinates=True)
-    inputs = model._channels_last(torch.zeros(1, 1, 2, 8, 12), torch.zeros(1, 1))
-    y, x = inputs[0, ..., 3].T, inputs[0, ..., 4].T
-    torch.testing.assert_close(y[:, 0], (torch.arange(8) + 0.5) / 8)
-    torch.testing.assert_close(x[0], torch.arange(12) / 12)
+@pytest.mark.parametrize("coordinates", ["linear", "periodic"])
+def test_coordinates_give_up_the_claim_to_shift_equivariance(coordinates, plane, build_model):
+    assert build_model("fno", plane).symmetries == {"shift"}
+    assert build_model("fno", plane, coordinates=coordinates).symmetries == frozenset()
 
 
 @torch.no_grad()
@@ -190,6 +188,7 @@ def test_modes_above_nyquist_name_the_axis_and_the_largest_number(channel, build
         ({"channel_mlp": -1.0}, "channel_mlp is -1.0"),
         ({"time": "axes"}, "Did you mean 'axis'"),
         ({"time": "axis", "num_modes": [4, 4, 4]}, "the time axis has 3 .*longer horizon"),
+        ({"coordinates": "linaer"}, "Did you mean 'linear'"),
         ({"padding": 0.5}, "every axis is periodic"),
         ({"padding": -0.5}, "between 0 and 1"),
         ({"backend": "dtf"}, "Did you mean"),

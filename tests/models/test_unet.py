@@ -6,6 +6,7 @@ CHANGES = {
     "multipliers": [1, 2, 2],
     "num_blocks": 2,
     "groups": 4,
+    "coordinates": "periodic",
 }
 
 

@@ -1,0 +1,62 @@
+"""Positions as channels: how an operator can know where it is.
+
+Without them an operator on a periodic box commutes with shifts, which is right for an equation whose
+coefficients and forcing are the same everywhere. A forcing that is fixed in space breaks this symmetry: from
+a single frame such an operator can then not know the forcing, whatever its size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..fields import Axis
+from ..registry import did_you_mean
+
+COORDINATES = ("none", "linear", "periodic")
+
+
+def check_coordinates(kind: str) -> None:
+    """Refuse a kind of coordinates that does not exist.
+
+    Raises:
+        ValueError: with the nearest name and all names.
+    """
+    if kind not in COORDINATES:
+        raise ValueError(
+            f"coordinates is {kind!r}.{did_you_mean(str(kind), COORDINATES)} Allowed: {', '.join(COORDINATES)}."
+        )
+
+
+def num_coordinate_channels(axes: Sequence[Axis], kind: str) -> int:
+    """Return how many channels `append_coordinates` adds."""
+    if kind == "none":
+        return 0
+    return sum(2 if kind == "periodic" and axis.boundary == "periodic" else 1 for axis in axes)
+
+
+def append_coordinates(
+    u: Float[Tensor, "batch channel *space"], axes: Sequence[Axis], kind: str
+) -> Float[Tensor, "batch more_channels *space"]:
+    """Return ``u`` with the position ``s`` in [0, 1) along each axis as further channels.
+
+    ``"linear"`` gives ``s``, as neuraloperator's grid embedding does; on a periodic axis it jumps at the end
+    of the box. ``"periodic"`` gives ``cos 2πs, sin 2πs`` there, which has no jump and is the same function on
+    every grid, and ``s`` on the other axes. ``"none"`` adds nothing.
+    """
+    if kind == "none":
+        return u
+    space = u.shape[2:]
+    channels = [u]
+    for dim, (axis, size) in enumerate(zip(axes, space, strict=True)):
+        s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
+        smooth = kind == "periodic" and axis.boundary == "periodic"
+        angle = 2 * math.pi * s
+        for values in (angle.cos(), angle.sin()) if smooth else (s,):
+            along = values.view(-1, *[1] * (len(space) - 1 - dim))
+            channels.append(along.expand(u.shape[0], 1, *space))
+    return torch.cat(channels, dim=1)

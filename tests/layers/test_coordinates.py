@@ -1,0 +1,48 @@
+import math
+
+import pytest
+import torch
+
+from pdesurrogate.fields import Axis
+from pdesurrogate.fields.fourier import resample
+from pdesurrogate.layers import append_coordinates, num_coordinate_channels
+
+CHANNEL = (Axis("y", 2.0, "wall", offset=0.5), Axis("x", 3.0))
+BOX = (Axis("y", 1.0, offset=0.5), Axis("x", 1.0))
+
+
+def added(grid, axes, kind):
+    u = torch.randn(2, 3, *grid, dtype=torch.float64)
+    extended = append_coordinates(u, axes, kind)
+    assert torch.equal(extended[:, :3], u)
+    assert extended.shape[1] == 3 + num_coordinate_channels(axes, kind)
+    assert torch.equal(extended[0, 3:], extended[1, 3:])
+    return extended[0, 3:]
+
+
+def test_linear_coordinates_are_the_positions_of_the_points_over_the_length():
+    y, x = added((8, 6), CHANNEL, "linear")
+    torch.testing.assert_close(y[:, 0], (torch.arange(8).double() + 0.5) / 8)
+    torch.testing.assert_close(x[0], torch.arange(6).double() / 6)
+    assert (y == y[:, :1]).all()
+    assert (x == x[:1]).all()
+
+
+def test_periodic_coordinates_wind_around_periodic_axes_and_stay_linear_elsewhere():
+    y, cosine, sine = added((8, 6), CHANNEL, "periodic")
+    angle = 2 * math.pi * torch.arange(6).double() / 6
+    torch.testing.assert_close(y[:, 0], (torch.arange(8).double() + 0.5) / 8)
+    torch.testing.assert_close(cosine[3], angle.cos())
+    torch.testing.assert_close(sine[3], angle.sin())
+
+
+@pytest.mark.parametrize("size", [9, 16])
+def test_periodic_coordinates_are_the_same_function_on_every_grid(size):
+    axes = tuple(Axis(a.name, a.length) for a in BOX)
+    torch.testing.assert_close(
+        resample(added((8, 8), axes, "periodic"), (size, size)), added((size, size), axes, "periodic")
+    )
+
+
+def test_without_coordinates_the_field_passes_unchanged():
+    assert added((4, 4), BOX, "none").shape[0] == 0
