@@ -59,10 +59,11 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Return round numbers: about five of them on a linear axis, 1-2-5 or decades on a logarithmic one."""
-        if not self.is_log:
-            step = _round_step((self.high - self.low) / 5)
-            first = math.ceil(self.low / step - 1e-9)
-            return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        step = _round_step((self.high - self.low) / 5)
+        first = math.ceil(self.low / step - 1e-9)
+        even = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        if not self.is_log or self.high / self.low < 4:  # within a factor of 4 logarithms are nearly even
+            return even
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         span = math.log10(self.high / self.low)
         digits = (1, 2, 5) if span < 2.2 else (1,)

@@ -30,10 +30,10 @@ def verdict(evaluation: Evaluation) -> str:
     own = evaluation.rollout(main, grid)
     interval = interval_text(own)
     certainty = f" (95 % interval {interval})" if interval else ""
-    sentence = (
-        f"Over {evaluation.horizon} frames on its training grid of {on_grid(grid)} points, {main.label} is off "
-        f"by {error_text(own.mean)} on average{certainty}"
+    what = (
+        f"is off by {error_text(own.mean)} on average{certainty}" if math.isfinite(own.mean) else "diverges"
     )
+    sentence = f"Over {evaluation.horizon} frames on its training grid of {on_grid(grid)} points, {main.label} {what}"
     rivals = [
         (c.label, evaluation.rollout(c, grid).mean)
         for c in evaluation.contenders

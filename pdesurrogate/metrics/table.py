@@ -161,6 +161,10 @@ def bootstrap_interval(
 
 def plain(values: Tensor | float) -> Any:
     """Return nested lists of floats with ``None`` for what is not finite."""
-    if isinstance(values, Tensor):
-        return [plain(v) for v in values] if values.ndim else plain(values.item())
-    return values if math.isfinite(values) else None
+
+    def finite(nested: Any) -> Any:
+        if isinstance(nested, list):
+            return [finite(v) for v in nested]
+        return nested if math.isfinite(nested) else None
+
+    return finite(values.tolist() if isinstance(values, Tensor) else values)

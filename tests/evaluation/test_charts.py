@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import torch
+
+from pdesurrogate.evaluation.charts import Scale, Series, line_chart, percent, power_of_ten
+from pdesurrogate.evaluation.pictures import ColourScale, error_factor
+
+
+def pixels(svg: str) -> list[tuple[float, float]]:
+    """Points of the first drawn line."""
+    points = re.search(r'<polyline points="([^"]+)"', svg).group(1)
+    return [tuple(map(float, pair.split(","))) for pair in points.split()]
+
+
+def test_a_power_law_is_straight_on_logarithmic_axes():
+    x = [1.0, 2.0, 4.0, 8.0]
+    chart = line_chart(
+        [Series("law", "c-main", x, [v**-2 for v in x])], title="t", x_label="k", y_label="E", log_x=True
+    )
+    drawn = pixels(chart)
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(drawn)]
+    assert max(slopes) - min(slopes) < 0.01
+    assert slopes[0] > 0  # energy falls, and pixels count downwards
+
+
+def test_points_that_cannot_be_drawn_are_left_out_and_the_rest_stays_in_the_frame():
+    y = [0.1, math.nan, math.inf, 0.0, 0.2]
+    chart = line_chart(
+        [Series("s", "c-main", [1.0, 2.0, 3.0, 4.0, 5.0], y)], title="t", x_label="x", y_label="y"
+    )
+    assert len(pixels(chart)) == 2
+    assert "nan" not in chart
+    assert "inf" not in chart
+
+
+def test_a_rollout_that_blew_up_is_cut_off_and_does_not_squeeze_the_others():
+    quiet = Series("quiet", "c-main", [1.0, 2.0], [0.01, 0.02])
+    wild = Series("wild", "c-rival-1", [1.0, 2.0], [0.01, 1e30])
+    chart = line_chart([quiet, wild], title="t", x_label="x", y_label="y", y_limits=(1e-7, 10.0))
+    (_, low), (_, high) = pixels(chart)
+    assert low - high > 20
+
+
+def test_a_chart_without_finite_numbers_says_so():
+    chart = line_chart([Series("s", "c-main", [1.0], [math.nan])], title="t", x_label="x", y_label="y")
+    assert "No finite numbers" in chart
+
+
+def test_a_chart_is_well_formed_and_names_are_escaped():
+    series = Series(
+        "a < b & c", "c-main", [1.0, 2.0], [1.0, 2.0], low=[0.5, 1.0], high=[2.0, 3.0], markers=True
+    )
+    chart = line_chart([series], title='"quoted"', x_label="<x>", y_label="y")
+    ElementTree.fromstring(f"<div>{chart}</div>")
+    assert "a &lt; b &amp; c" in chart
+    assert chart.count("<circle") == 2
+    assert "<polygon" in chart
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_log", "expected"),
+    [
+        (0.0, 20.0, False, [0, 5, 10, 15, 20]),
+        (0.1, 2.0, False, [0.5, 1, 1.5, 2]),
+        (0.01, 1.0, True, [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]),
+        (1e-4, 1.0, True, [1e-4, 1e-3, 1e-2, 1e-1, 1]),
+        (1e-12, 1.0, True, [1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, is_log, expected):
+    assert Scale(low, high, 0.0, 1.0, is_log).ticks() == pytest.approx(expected)
+
+
+def test_a_short_logarithmic_axis_has_ticks_too():
+    assert len(Scale(0.021, 0.027, 0.0, 1.0, True).ticks()) >= 2
+
+
+def test_numbers_are_written_for_people():
+    assert power_of_ten(1e-3) == "10⁻³"
+    assert power_of_ten(2e-3) == "0.002"
+    assert percent(0.05) == "5 %"
+
+
+@pytest.mark.parametrize(
+    ("largest", "factor"), [(0.9, 1), (0.5, 2), (0.11, 5), (0.05, 20), (0.0012, 500), (2.0, 1)]
+)
+def test_errors_are_magnified_by_a_round_factor_that_fits_the_colour_scale(largest, factor):
+    assert error_factor(largest, 1.0) == factor
+    assert factor == 1 or factor * largest <= 1.0
+
+
+def test_colours_diverge_around_zero_only_where_signs_mean_something():
+    assert ColourScale.of(torch.tensor([-1.0, 3.0])) == ColourScale(-3.0, 3.0, "RdBu_r")
+    assert ColourScale.of(torch.tensor([1.0, 3.0])) == ColourScale(1.0, 3.0, "viridis")
+    assert ColourScale.of(torch.zeros(3)).high > 0
