@@ -126,7 +126,7 @@ def _task(command: str) -> Callable[[Any], Any]:
 
         from .config_errors import check_group_options
 
-        config = OmegaConf.to_container(cfg, resolve=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
         choices = dict(HydraConfig.get().runtime.choices)
         check_group_options(config, choices, conf_dir())
         module, function = COMMANDS[command][0].split(":")
@@ -156,7 +156,7 @@ def _prepare_arguments(command: str) -> None:
             )
         from omegaconf import OmegaConf
 
-        earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]  # type: ignore[union-attr]
+        earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]
         kept = [o for o in earlier if o.split("=", 1)[0] not in {"resume", *given}]
         os.environ[_RUN_ID] = folder.resolve().name
         sys.argv[1:] = [*kept, *sys.argv[1:], f"hydra.run.dir={folder}"]

@@ -31,27 +31,34 @@ class SurrogateTraining(lightning.LightningModule):
         unroll: from a batch to predictions for all of its future.
         loss: a metric; averaged over samples, frames and fields.
         optimisation: optimiser and schedule.
+        check_every: steps between looks at the loss on a device where looking means waiting; every step on CPU.
     """
 
     def __init__(
-        self, surrogate: Surrogate, unroll: Unroll, loss: Metric, optimisation: Optimisation
+        self,
+        surrogate: Surrogate,
+        unroll: Unroll,
+        loss: Metric,
+        optimisation: Optimisation,
+        *,
+        check_every: int = 50,
     ) -> None:
         super().__init__()
         self.surrogate = surrogate
         self.unroll = unroll
         self.loss = loss
         self.optimisation = optimisation
+        self.check_every = check_every
         self._sums: dict[str, Tensor] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch.
 
         Raises:
-            ValueError: if it is not finite, naming the sample (checked on every step on CPU, on logged steps
-                elsewhere, where a check waits for the device).
+            ValueError: if it is not finite, naming the sample.
         """
         losses = self._losses(batch, self.unroll(self.surrogate, batch))
-        if losses.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+        if losses.device.type == "cpu" or self.global_step % self.check_every == 0:
             self._require_finite(losses, batch)
         mean = losses.mean()
         world = self.trainer.world_size > 1
@@ -78,7 +85,7 @@ class SurrogateTraining(lightning.LightningModule):
         values |= {f"valid/relative_l2/{n}": e for n, e in zip(names, per_field, strict=True)}
         self.log_dict({k: v.float() for k, v in values.items()}, batch_size=1)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Build the optimiser and a schedule that moves every step."""
         num_steps = int(self.trainer.estimated_stepping_batches)
         optimiser, schedule = self.optimisation.build(self.surrogate.parameters(), num_steps)

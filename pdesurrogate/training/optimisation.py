@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -75,8 +76,13 @@ class Optimisation:
         """
         weights = list(parameters)
         real = not any(w.is_complex() for w in weights)
-        options = {"lr": self.lr, "betas": tuple(self.betas), "weight_decay": self.weight_decay}
-        optimiser = _OPTIMISERS[self.kind](weights, **options, **({"fused": True} if real else {}))
+        options: dict[str, Any] = {
+            "lr": self.lr,
+            "betas": tuple(self.betas),
+            "weight_decay": self.weight_decay,
+            "fused": real,
+        }
+        optimiser = _OPTIMISERS[self.kind](weights, **options)
         return optimiser, LambdaLR(optimiser, partial(self.factor, num_steps=num_steps))
 
     def factor(self, step: int, num_steps: int) -> float:

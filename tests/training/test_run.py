@@ -89,7 +89,7 @@ def test_ctrl_c_inside_an_epoch_saves_and_resuming_equals_no_interruption(
     original = SurrogateTraining.training_step
     with monkeypatch.context() as patch:
         patch.setattr(SurrogateTraining, "training_step", InterruptAt(step)(original))
-        with pytest.raises(KeyboardInterrupt, match="python train.py resume="):
+        with pytest.raises(KeyboardInterrupt, match=r"python train\.py resume="):
             train(compose_train(*batch, run_dir=parts))
     assert read_checkpoint(parts)["global_step"] == step + 1
     train(compose_train(*batch, f"resume={parts}", run_dir=parts))
