@@ -88,6 +88,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             for name, source in self._sources.items()
         }
         self._windows: dict[str, Windows] = {}
+        self._loaders: list[WindowLoader] = []  # those whose worker processes are to be ended
         self._log_grids()
 
     def train_dataloader(self) -> WindowLoader:
@@ -101,6 +102,16 @@ class TrajectoryDataModule(lightning.LightningDataModule):
     def test_dataloader(self) -> WindowLoader:
         """Return the windows of the test split in order; refused while a model is being fitted."""
         return self._loader("test", shuffle=False)
+
+    def teardown(self, stage: str) -> None:
+        """End the worker processes after a fit or an evaluation."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the worker processes after an error or an interruption."""
+        self.teardown("exception")
 
     def trajectories(self, split: str, grid: Sequence[int] | None = None) -> Trajectories:
         """Return whole trajectories of a split, ``stride`` stored frames apart, at any reachable grid.
@@ -198,7 +209,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         self._require(split)
         rank, world_size = _rank_and_world_size()
         windows = self._open(split)
-        return WindowLoader(
+        loader = WindowLoader(
             windows,
             WindowBatches(
                 len(windows),
@@ -212,6 +223,9 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             position=self._position if shuffle else None,
         )
+        if windows.frames is None and self.num_workers:
+            self._loaders.append(loader)
+        return loader
 
     def _open(self, split: str) -> Windows:
         """Return the windows of a split; the first call decides where frames are held, and loads them."""

@@ -22,7 +22,8 @@ from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
 from .files import listing, require_file
-from .store_writer import CHECKSUM, TIME, WRITTEN, StoreWriter, crc32
+from .store_layout import CHECKSUM, TIME, WRITTEN, crc32
+from .store_writer import StoreWriter
 from .trajectories import DataSet, check_finite, check_frames
 
 __all__ = ["StoreWriter", "StoredTrajectories", "store"]

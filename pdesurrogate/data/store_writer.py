@@ -7,12 +7,12 @@ process that is killed at any moment therefore leaves a ``.part`` file that open
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import math
 import os
 import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,20 +24,10 @@ from jaxtyping import Float
 
 from pdesurrogate.fields import DataSpec
 
+from .store_layout import CHECKSUM, TIME, TRAJECTORY, WRITTEN, crc32, lay_out, storable
 from .trajectories import first_non_finite
 
 log = logging.getLogger(__name__)
-
-WRITTEN = "written"
-CHECKSUM = "checksum"
-TRAJECTORY = "trajectory"
-TIME = "time"
-CHUNK_BYTES = 2**20
-
-
-def crc32(frames: np.ndarray) -> int:
-    """Return the CRC-32 of a trajectory's raw float32 bytes in (time, channel, *space) order."""
-    return zlib.crc32(np.ascontiguousarray(frames, dtype="<f4").data)
 
 
 class StoreWriter:
@@ -75,7 +65,7 @@ class StoreWriter:
         self.grid = tuple(int(n) for n in grid)
         self.num_trajectories = num_trajectories
         self.times = np.asarray(times, dtype=np.float64)
-        self.attributes = _storable({**attributes, "spec": json.dumps(spec.to_dict(), ensure_ascii=False)})
+        self.attributes = storable({**attributes, "spec": json.dumps(spec.to_dict(), ensure_ascii=False)})
         self._check_arguments()
         self._part = self.path.with_name(self.path.name + ".part")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,22 +180,24 @@ class StoreWriter:
         """Allocate and fill the whole file under a third name, then rename it to ``.part``."""
         self._check_disk_space()
         unborn = self._part.with_name(self._part.name + ".new")
-        try:
-            file = h5py.File(unborn, "w")
+        with unborn.open("ab") as claim:
+            if not _lock(claim.fileno()):
+                raise self._taken()
+            if self._part.exists():  # another process has made it in the meantime
+                return
             try:
-                self._lay_out(file)
-            finally:
-                file.close()
-            _fsync(unborn)
-        except BaseException as error:
-            unborn.unlink(missing_ok=True)
-            if isinstance(error, OSError | RuntimeError):
-                raise ValueError(
-                    f"{unborn} cannot be created ({error}). {self._num_bytes / 2**20:.1f} MiB are needed; "
-                    "free some space or choose another root."
-                ) from error
-            raise
-        unborn.replace(self._part)
+                with h5py.File(unborn, "w", locking=False) as file:  # the lock is ours already
+                    lay_out(file, self.spec, self.grid, self.num_trajectories, self.times, self.attributes)
+                _fsync(unborn)
+            except BaseException as error:
+                unborn.unlink(missing_ok=True)
+                if isinstance(error, OSError | RuntimeError):
+                    raise ValueError(
+                        f"{unborn} cannot be created ({error}). {self._num_bytes / 2**20:.1f} MiB are needed; "
+                        "free some space or choose another root."
+                    ) from error
+                raise
+            unborn.replace(self._part)
 
     @property
     def _num_bytes(self) -> int:
@@ -219,69 +211,21 @@ class StoreWriter:
                 "there. Free some space, choose another root, or ask for less."
             )
 
-    def _lay_out(self, file: h5py.File) -> None:
-        """Create dimensions, coordinates, variables and attributes."""
-        file.attrs.update(self.attributes)
-        coordinates: dict[str, tuple[np.ndarray, dict[str, str]]] = {
-            TRAJECTORY: (np.arange(self.num_trajectories, dtype=np.int32), {"long_name": "trajectory"}),
-            TIME: (self.times, {"units": self.spec.time_units, "axis": "T", "long_name": "time"}),
-        }
-        for axis, size in zip(self.spec.axes, self.grid, strict=True):
-            facts = {"units": axis.units, "boundary": axis.boundary, "long_name": axis.name}
-            if axis.name in ("x", "y", "z"):
-                facts["axis"] = axis.name.upper()
-            coordinates[axis.name] = (axis.coordinates(size), facts)
-        for name, (values, facts) in coordinates.items():
-            file.create_dataset(name, data=values).make_scale(name)
-            file[name].attrs.update(facts)
-        dimensions = (TRAJECTORY, TIME, *self.spec.axis_names)
-        for field in self.spec.fields:
-            for name in field.channel_names:
-                facts = {"units": field.units, "long_name": field.long_name or name}
-                self._variable(file, name, dimensions, "<f4", np.nan, facts)
-        for parameter in self.spec.parameters:
-            facts = {"units": parameter.units, "long_name": parameter.long_name or parameter.name}
-            self._variable(file, parameter.name, dimensions[:1], "<f4", np.nan, facts)
-        self._variable(
-            file, CHECKSUM, dimensions[:1], "<u4", 0, {"long_name": "CRC-32 of (time, channel, space)"}
-        )
-        self._variable(file, WRITTEN, dimensions[:1], "|u1", 0, {"long_name": "1 where complete"})
-
-    def _variable(
-        self,
-        file: h5py.File,
-        name: str,
-        dimensions: Sequence[str],
-        dtype: str,
-        fill: float | int,
-        facts: Mapping[str, str],
-    ) -> None:
-        shape = tuple(file[dimension].size for dimension in dimensions)
-        chunks = None
-        if len(shape) > 1:
-            per_chunk = max(1, CHUNK_BYTES // (4 * math.prod(self.grid)))
-            chunks = (1, min(self.times.size, per_chunk), *self.grid)
-        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        variable = file.create_dataset(
-            name, shape, dtype, chunks=chunks, fillvalue=fill, fill_time="alloc", dcpl=creation
-        )
-        for axis, dimension in enumerate(dimensions):
-            variable.dims[axis].attach_scale(file[dimension])
-        variable.attrs.update(facts)
-
     def _open(self) -> h5py.File:
         try:
             return h5py.File(self._part, "r+")
         except BlockingIOError as error:
-            raise ValueError(
-                f"{self._part} is being written by another process; wait for it or choose another root."
-            ) from error
+            raise self._taken() from error
         except OSError as error:
             raise ValueError(
                 f"{self._part} is left from an interruption and cannot be continued ({error}). Delete it and "
                 "run the same command again."
             ) from error
+
+    def _taken(self) -> ValueError:
+        return ValueError(
+            f"{self._part} is being written by another process; wait for it or choose another root."
+        )
 
     def _find_pending(self) -> list[int]:
         """Compare the ``.part`` file with what is asked for; return the trajectories it still lacks."""
@@ -312,22 +256,22 @@ class StoreWriter:
             found.append(f"(trajectory, time, *space) is {stored} there and {shape} here")
         elif not np.array_equal(file[TIME][:], self.times):
             found.append("its times are others")
-        there = _storable(dict(file.attrs))
+        there = storable(dict(file.attrs))
         for name in sorted(set(there) | set(self.attributes)):
             if there.get(name) != self.attributes.get(name):
                 found.append(f"{name} is {there.get(name)!r} there and {self.attributes.get(name)!r} here")
         return found
 
 
-def _storable(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes as netCDF allows them: text, numbers, lists of numbers; the rest as JSON text."""
-    plain = {}
-    for name, value in {"Conventions": "CF-1.11", **attributes}.items():
-        if isinstance(value, np.generic | np.ndarray):
-            value = value.tolist()
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        plain[str(name)] = value if is_number or isinstance(value, str) else json.dumps(value)
-    return plain
+def _lock(descriptor: int) -> bool:
+    """Lock a file for this process; False if another one has it, True also where locks do not exist."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        log.debug("the file system has no locks")
+    return True
 
 
 def _fsync(path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,44 @@ def test_worker_processes_return_the_same_batches_in_the_same_order(
         for mine, theirs in pairs:
             for name in ("history", "future", "parameters", "trajectory", "start"):
                 assert torch.equal(getattr(mine, name), getattr(theirs, name))
+    shared.close()
+    assert active_children() == []
+
+
+def test_a_closed_loader_starts_new_workers(torus_set: DataSet) -> None:
+    windows = Windows(torus_set.splits["train"], WindowIndex(6, 7))
+    loader = WindowLoader(windows, WindowBatches(36, 6, shuffle=False), num_workers=1, start_method="fork")
+    first = seen(list(loader))
+    loader.close()
+    assert seen(list(loader)) == first
+    loader.close()
+
+
+@contextmanager
+def as_rank(rank: int, world_size: int) -> Iterator[None]:
+    """Let this process take part in a group whose other members do not exist."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=rank, world_size=world_size, store=FakeStore())
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_share_the_batches_of_one(torus_set: DataSet) -> None:
+    module = TrajectoryDataModule(torus_set, batch_size=6)
+    train, valid = list(module.train_dataloader()), seen(list(module.val_dataloader()))
+    ranks = []
+    for rank in range(2):
+        with as_rank(rank, 2):
+            ranks.append((list(module.train_dataloader()), seen(list(module.val_dataloader()))))
+    assert len(train) == 6
+    for whole, first, second in zip(train, ranks[0][0], ranks[1][0], strict=True):
+        assert torch.equal(torch.cat([first.history, second.history]), whole.history)
+    assert sorted(ranks[0][1] + ranks[1][1]) == valid
+    with as_rank(0, 4), pytest.raises(ValueError, match="batch_size is 6, counted over all ranks"):
+        module.train_dataloader()
 
 
 def test_iterating_leaves_the_global_random_state_alone(torus_set: DataSet) -> None:
@@ -169,8 +209,11 @@ def test_nan_in_the_data_stops_with_file_trajectory_and_frame(
     assert isinstance(source, StoredTrajectories)
     with h5py.File(source.path, "r+") as file:
         file["vorticity"][4, 2, 3, 3] = np.nan
+    module = TrajectoryDataModule(torus_set, **options)
     with pytest.raises(ValueError, match=r"train.h5: trajectory 4 .*channel 'vorticity', frame 2") as caught:
-        list(TrajectoryDataModule(torus_set, **options).train_dataloader())
+        list(module.train_dataloader())
+    module.teardown("fit")
+    assert active_children() == []
     assert "Traceback" not in str(caught.value)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
@@ -197,9 +198,16 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path, smoke_spec: 
         else:
             raise SystemExit("no error")
     """
+    arguments = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a.h5")]
+    arguments += [json.dumps(smoke_spec.to_dict())]
     with StoreWriter(tmp_path / "a.h5", **settings(smoke_spec)):
-        arguments = [str(tmp_path / "a.h5"), json.dumps(smoke_spec.to_dict())]
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), *arguments], check=True)
+        subprocess.run(arguments, check=True)
+    (tmp_path / "a.h5.part").rename(tmp_path / "a.h5.part.new")  # the same while it is being allocated
+    before = (tmp_path / "a.h5.part.new").read_bytes()
+    with (tmp_path / "a.h5.part.new").open("rb") as unborn:
+        fcntl.flock(unborn, fcntl.LOCK_EX)
+        subprocess.run(arguments, check=True)
+    assert (tmp_path / "a.h5.part.new").read_bytes() == before
 
 
 @pytest.mark.parametrize(

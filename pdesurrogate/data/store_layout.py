@@ -1,0 +1,95 @@
+"""The layout of a file of the store: netCDF-4 by hand, allocated in full, with metadata that never change."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pdesurrogate.fields import DataSpec
+
+WRITTEN = "written"
+CHECKSUM = "checksum"
+TRAJECTORY = "trajectory"
+TIME = "time"
+CHUNK_BYTES = 2**20
+
+
+def crc32(frames: np.ndarray) -> int:
+    """Return the CRC-32 of a trajectory's raw float32 bytes in (time, channel, *space) order."""
+    return zlib.crc32(np.ascontiguousarray(frames, dtype="<f4").data)
+
+
+def lay_out(
+    file: h5py.File,
+    spec: DataSpec,
+    grid: Sequence[int],
+    num_trajectories: int,
+    times: np.ndarray,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Create dimensions, coordinates, attributes and filled variables in an empty file."""
+    file.attrs.update(attributes)
+    coordinates: dict[str, tuple[np.ndarray, dict[str, str]]] = {
+        TRAJECTORY: (np.arange(num_trajectories, dtype=np.int32), {"long_name": "trajectory"}),
+        TIME: (times, {"units": spec.time_units, "axis": "T", "long_name": "time"}),
+    }
+    for axis, size in zip(spec.axes, grid, strict=True):
+        facts = {"units": axis.units, "boundary": axis.boundary, "long_name": axis.name}
+        if axis.name in ("x", "y", "z"):
+            facts["axis"] = axis.name.upper()
+        coordinates[axis.name] = (axis.coordinates(size), facts)
+    for name, (values, facts) in coordinates.items():
+        file.create_dataset(name, data=values).make_scale(name)
+        file[name].attrs.update(facts)
+    dimensions = (TRAJECTORY, TIME, *spec.axis_names)
+    for field in spec.fields:
+        for name in field.channel_names:
+            facts = {"units": field.units, "long_name": field.long_name or name}
+            _variable(file, name, dimensions, "<f4", np.nan, facts)
+    for parameter in spec.parameters:
+        facts = {"units": parameter.units, "long_name": parameter.long_name or parameter.name}
+        _variable(file, parameter.name, dimensions[:1], "<f4", np.nan, facts)
+    _variable(file, CHECKSUM, dimensions[:1], "<u4", 0, {"long_name": "CRC-32 of (time, channel, space)"})
+    _variable(file, WRITTEN, dimensions[:1], "|u1", 0, {"long_name": "1 where complete"})
+
+
+def _variable(
+    file: h5py.File,
+    name: str,
+    dimensions: Sequence[str],
+    dtype: str,
+    fill: float | int,
+    facts: Mapping[str, str],
+) -> None:
+    """Create a variable whose space on disk is taken now; fields in chunks of one trajectory by some frames."""
+    shape = tuple(file[dimension].size for dimension in dimensions)
+    chunks = None
+    if len(shape) > 1:
+        _, num_frames, *grid = shape
+        per_chunk = max(1, CHUNK_BYTES // (4 * math.prod(grid)))
+        chunks = (1, min(num_frames, per_chunk), *grid)
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    variable = file.create_dataset(
+        name, shape, dtype, chunks=chunks, fillvalue=fill, fill_time="alloc", dcpl=creation
+    )
+    for axis, dimension in enumerate(dimensions):
+        variable.dims[axis].attach_scale(file[dimension])
+    variable.attrs.update(facts)
+
+
+def storable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as netCDF allows them: text, numbers, lists of numbers; the rest as JSON text."""
+    plain = {}
+    for name, value in {"Conventions": "CF-1.11", **attributes}.items():
+        if isinstance(value, np.generic | np.ndarray):
+            value = value.tolist()
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        plain[str(name)] = value if is_number or isinstance(value, str) else json.dumps(value)
+    return plain
