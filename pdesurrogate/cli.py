@@ -81,8 +81,11 @@ def run(command: str) -> None:
     try:
         _prepare_arguments(command)
         _register_resolvers()
+        refusals: list[Exception] = []
         decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
-        decorate(_task(command))()
+        decorate(_task(command, None if wants_traceback else refusals))()
+        if refusals:
+            _fail("\nerror: ".join(map(str, refusals)))
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
@@ -90,7 +93,6 @@ def run(command: str) -> None:
     except (ValueError, TypeError, OSError) as error:
         if wants_traceback:
             raise
-        log.debug("traceback", exc_info=True)
         _fail(str(error))
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"\n{interrupt or 'Interrupted.'}\n")
@@ -119,7 +121,13 @@ def run_id() -> str:
     return os.environ[_RUN_ID]
 
 
-def _task(command: str) -> Callable[[Any], Any]:
+def _task(command: str, refusals: list[Exception] | None) -> Callable[[Any], Any]:
+    """Return the function that Hydra calls once a job.
+
+    What a job refuses is collected, so that the other jobs of a sweep go on and Hydra prints no
+    traceback of it; without a list it is raised.
+    """
+
     def task(cfg: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
@@ -128,9 +136,16 @@ def _task(command: str) -> Callable[[Any], Any]:
 
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         choices = dict(HydraConfig.get().runtime.choices)
-        check_group_options(config, choices, conf_dir())
-        module, function = COMMANDS[command][0].split(":")
-        return getattr(importlib.import_module(module), function)(config)
+        try:
+            check_group_options(config, choices, conf_dir())
+            module, function = COMMANDS[command][0].split(":")
+            return getattr(importlib.import_module(module), function)(config)
+        except (ValueError, TypeError, OSError) as error:
+            log.debug("traceback", exc_info=True)
+            if refusals is None:
+                raise
+            refusals.append(error)
+            return float("nan")
 
     return task
 
