@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .fields import DataSpec, Normaliser
+from .registry import did_you_mean
+
+Predict = Literal["state", "increment"]
 
 
 class Surrogate(nn.Module):
@@ -25,6 +28,10 @@ class Surrogate(nn.Module):
         model: maps normalised ``(history, parameters)`` to the normalised future.
         history: number h of input frames.
         horizon: number H of frames that one step predicts.
+        predict: what the model's output means: the normalised ``"state"`` at each future frame, or the
+            ``"increment"`` since the last frame of the history in units of the standard deviation that
+            increments over Δt have. The second makes a model start from persistence, which suits frames that
+            are close in time (as in Sanchez-Gonzalez et al. 2020, arXiv 2002.09405, section 3).
         provenance: plain facts about how it was made: config, data checksum, versions, metrics.
     """
 
@@ -36,6 +43,7 @@ class Surrogate(nn.Module):
         *,
         history: int,
         horizon: int,
+        predict: str = "state",
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -46,11 +54,17 @@ class Surrogate(nn.Module):
             )
         if history < 1 or horizon < 1:
             raise ValueError(f"history is {history} and horizon {horizon}; both must be at least 1.")
+        if predict not in get_args(Predict):
+            raise ValueError(
+                f"predict is {predict!r}.{did_you_mean(str(predict), get_args(Predict))} "
+                f"Allowed: {', '.join(get_args(Predict))}."
+            )
         self.spec = spec
         self.normaliser = normaliser
         self.model = model
         self.history = history
         self.horizon = horizon
+        self.predict = predict
         self.provenance = provenance or {}
 
     @classmethod
@@ -108,10 +122,12 @@ class Surrogate(nn.Module):
         parameters: Float[Tensor, "batch parameter"],
     ) -> Float[Tensor, "batch horizon channel *space"]:
         """Return the next ``horizon`` frames, physical units in and out."""
-        normalised = self.model(
+        output = self.model(
             self.normaliser.normalise(history), self.normaliser.normalise_parameters(parameters)
         )
-        return self.normaliser.denormalise(normalised)
+        if self.predict == "increment":
+            return self.normaliser.advance(history[:, -1:], output)
+        return self.normaliser.denormalise(output)
 
     forward = step
 

@@ -32,6 +32,14 @@ class Drift(torch.nn.Module):
             raise ValueError("too coarse")
 
 
+class Constant(torch.nn.Module):
+    """One standard deviation after one frame, two after two, whatever the input."""
+
+    def forward(self, history: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        ones = torch.ones_like(history[:, -1:])
+        return torch.cat([ones, 2 * ones], dim=1)
+
+
 def surrogate(history: int = 1, horizon: int = 1) -> Surrogate:
     normaliser = Normaliser(MEAN, STD, [0.1], [0.05])
     return Surrogate(SPEC, normaliser, Drift(horizon), history=history, horizon=horizon)
@@ -60,6 +68,25 @@ def test_a_rollout_feeds_predictions_back_and_yields_exactly_the_frames_asked_fo
     assert len(frames) == 5
     heights = [float(f[0, 0, 0, 0]) for f in frames]
     assert heights == pytest.approx([12.0, 14.0, 16.0, 18.0, 20.0])
+
+
+def test_an_increment_is_added_to_the_last_frame_in_its_own_units():
+    normaliser = Normaliser(MEAN, STD, [0.1], [0.05], increment_std=[0.1, 0.2, 0.3])
+    s = Surrogate(SPEC, normaliser, Constant(), history=2, horizon=2, predict="increment")
+    future = s.step(window(2), PARAMETERS)
+    assert future[0, 0, :, 0, 0].tolist() == pytest.approx([10.1, 1.2, -1.7])
+    assert future[0, 1, :, 0, 0].tolist() == pytest.approx([10.2, 1.4, -1.4])
+
+
+def test_increments_need_their_statistics():
+    s = Surrogate(SPEC, Normaliser(MEAN, STD, [0.1], [0.05]), Constant(), history=1, horizon=2, predict="increment")
+    with pytest.raises(ValueError, match="knows no increments"):
+        s.step(window(), PARAMETERS)
+
+
+def test_an_unknown_meaning_of_the_output_is_refused():
+    with pytest.raises(ValueError, match="Did you mean 'increment'"):
+        Surrogate(SPEC, Normaliser(MEAN, STD), Constant(), history=1, horizon=1, predict="increments")
 
 
 def test_a_rollout_is_lazy_and_keeps_no_graph():

@@ -134,13 +134,14 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         source = self._sources["train"]
         held = self._open("train").frames
         statistics: ChannelStatistics | None = None
+        increments: ChannelStatistics | None = None
         for frames in self._blocks("train") if held is None else held:
-            block = ChannelStatistics.of(frames.flatten(2))
-            statistics = block if statistics is None else statistics.merge(block)
+            statistics = _merge(statistics, frames)
+            increments = _merge(increments, frames[self.stride :] - frames[: -self.stride])
         if statistics is None:
             raise ValueError(f"data set {self.dataset.name!r}: the train split is empty.")
         parameters = np.stack([source.parameters(i) for i in range(source.num_trajectories)])
-        return Normaliser.fit(statistics, torch.from_numpy(parameters))
+        return Normaliser.fit(statistics, torch.from_numpy(parameters), increments)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
@@ -310,3 +311,8 @@ def _rank_and_world_size() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def _merge(statistics: ChannelStatistics | None, frames: Tensor) -> ChannelStatistics:
+    block = ChannelStatistics.of(frames.flatten(2))
+    return block if statistics is None else statistics.merge(block)

@@ -22,7 +22,7 @@ from ..surrogate import Surrogate
 
 FORMAT = "pdesurrogate-artifact"
 FORMAT_VERSION = 1
-_KEYS = ("spec", "model", "plugins", "history", "horizon", "normaliser", "weights", "provenance")
+_KEYS = ("spec", "model", "plugins", "history", "horizon", "predict", "normaliser", "weights", "provenance")
 
 
 def save_artifact(surrogate: Surrogate, path: str | Path) -> Path:
@@ -47,6 +47,7 @@ def save_artifact(surrogate: Surrogate, path: str | Path) -> Path:
         "plugins": list(config.get("plugins", [])),
         "history": surrogate.history,
         "horizon": surrogate.horizon,
+        "predict": surrogate.predict,
         "normaliser": {k: v.tolist() for k, v in surrogate.normaliser.state_dict().items()},
         "weights": {k: v.detach().cpu().contiguous() for k, v in surrogate.model.state_dict().items()},
         "provenance": surrogate.provenance,
@@ -120,6 +121,7 @@ def load_artifact(path: str | Path, map_location: torch.device | str = "cpu") ->
         model,
         history=history,
         horizon=horizon,
+        predict=content["predict"],
         provenance=content["provenance"],
     )
     return surrogate.to(map_location).eval()

@@ -65,10 +65,13 @@ class Normaliser(nn.Module):
     Args:
         mean, std: per-channel statistics in physical units, length C.
         parameter_mean, parameter_std: statistics of the P parameters; empty where there are none.
+        increment_std: standard deviation of ``u(t + Δt) - u(t)`` per channel, for models that predict
+            increments; empty where they are not known.
     """
 
     mean: Tensor
     std: Tensor
+    increment_std: Tensor
     parameter_mean: Tensor
     parameter_std: Tensor
 
@@ -78,8 +81,16 @@ class Normaliser(nn.Module):
         std: Sequence[float] | Tensor,
         parameter_mean: Sequence[float] | Tensor = (),
         parameter_std: Sequence[float] | Tensor = (),
+        increment_std: Sequence[float] | Tensor = (),
     ) -> None:
         super().__init__()
+        increments = torch.as_tensor(increment_std, dtype=torch.float32)
+        if len(increments) not in (0, len(mean)) or not (increments >= 0).all():
+            raise ValueError(
+                f"increment_std is {increments.tolist()}; it needs one number, not negative, for each of "
+                f"{len(mean)} channels, or none."
+            )
+        self.register_buffer("increment_std", torch.where(increments == 0, 1.0, increments))
         for name, centre, scale in (
             ("", mean, std),
             ("parameter_", parameter_mean, parameter_std),
@@ -108,12 +119,14 @@ class Normaliser(nn.Module):
         cls,
         fields: ChannelStatistics,
         parameters: Float[Tensor, "trajectory parameter"] | None = None,
+        increments: ChannelStatistics | None = None,
     ) -> Normaliser:
-        """Build the map from statistics of the train split and its trajectories' parameters."""
+        """Build the map from statistics of the train split, its parameters and its increments in time."""
+        increment_std = () if increments is None else increments.std
         if parameters is None or parameters.shape[1] == 0:
-            return cls(fields.mean, fields.std)
+            return cls(fields.mean, fields.std, increment_std=increment_std)
         values = parameters.to(torch.float64)
-        return cls(fields.mean, fields.std, values.mean(0), values.std(0, correction=0))
+        return cls(fields.mean, fields.std, values.mean(0), values.std(0, correction=0), increment_std)
 
     def normalise(
         self, u: Float[Tensor, "batch time channel *space"]
@@ -134,6 +147,20 @@ class Normaliser(nn.Module):
             ValueError: if the fields have another number of channels than the statistics.
         """
         return v * self._column(self.std, v) + self._column(self.mean, v)
+
+    def advance(
+        self,
+        u: Float[Tensor, "batch 1 channel *space"],
+        v: Float[Tensor, "batch time channel *space"],
+    ) -> Float[Tensor, "batch time channel *space"]:
+        """Return ``u + increment_std · v``: a frame moved on by increments in their own units.
+
+        Raises:
+            ValueError: if the standard deviations of increments are not known.
+        """
+        if len(self.increment_std) == 0:
+            raise ValueError("this normaliser knows no increments; fit it with increments to predict them.")
+        return u + v * self._column(self.increment_std, v)
 
     def normalise_parameters(
         self, parameters: Float[Tensor, "batch parameter"]

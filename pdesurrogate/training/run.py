@@ -85,7 +85,13 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
         "versions": {"pdesurrogate": __version__, "torch": str(torch.__version__)},
     }
     surrogate = Surrogate(
-        data.spec, data.fit_normaliser(), model, history=history, horizon=horizon, provenance=provenance
+        data.spec,
+        data.fit_normaliser(),
+        model,
+        history=history,
+        horizon=horizon,
+        predict=config["predict"],
+        provenance=provenance,
     )
     surrogate.check_grid(data.grid)
     return surrogate

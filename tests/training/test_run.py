@@ -115,6 +115,21 @@ def test_a_full_disk_leaves_the_previous_checkpoint(compose_train, tmp_path, mon
     assert not list((tmp_path / "run" / "checkpoints").glob(".*tmp"))
 
 
+def test_predicting_increments_starts_from_persistence(compose_train, tmp_path):
+    """With hardly any training the error is of the size of the increments, not of the field."""
+    train(compose_train("predict=increment", "optim.lr=1e-3", "trainer.max_epochs=3"))
+    surrogate = Surrogate.load(tmp_path / "run" / "artifact.pt")
+    assert surrogate.predict == "increment"
+    torch.manual_seed(0)
+    history = torch.randn(1, 1, 1, 16, 16)
+    change = surrogate.step(history, torch.zeros(1, 0)) - history[:, -1:]
+    state = Surrogate(
+        surrogate.spec, surrogate.normaliser, surrogate.model, history=1, horizon=1, predict="state"
+    ).step(history, torch.zeros(1, 0))
+    scale = surrogate.normaliser.increment_std / surrogate.normaliser.std
+    assert torch.allclose(change, scale * (state - surrogate.normaliser.mean), atol=1e-5)
+
+
 def test_k_step_training_reads_as_many_future_frames(compose_train):
     assert train(compose_train("unroll=k_step", "unroll.num_steps=3")) > 0
 
