@@ -101,7 +101,7 @@ def _case(
         (f"Error × {factor}" if factor > 1 else "Error", factor * (prediction - truth), scales[1]),
     )
     unit = "" if spec.time_units == "1" else f" {spec.time_units}"
-    head = "".join(f'<th scope="col">t = {plain_number(n * spec.dt)}{unit}</th>' for n in case.leads)
+    head = "".join(f'<th scope="col">t + {plain_number(n * spec.dt)}{unit}</th>' for n in case.leads)
     body = []
     for name, images, scale in rows:
         cells = "".join(

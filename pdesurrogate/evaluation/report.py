@@ -14,7 +14,7 @@ from .contenders import Contender
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
 from .tables import accuracy_table, colour_class, details_table
-from .verdict import on_grid, second_sentence, verdict
+from .verdict import on_grid, second_sentence, typeset, verdict
 
 _DASHES = ("6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2")
 
@@ -22,7 +22,7 @@ _DASHES = ("6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2")
 def render(evaluation: Evaluation) -> str:
     """Return the whole page."""
     main = html.escape(evaluation.main.label)
-    data = html.escape(str(evaluation.provenance["Data"]["name"]))
+    data = html.escape(str(evaluation.provenance["Data"]["name"]).replace("_", " "))
     style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     sections = [
         _section("accuracy", "Accuracy on every grid", accuracy_table(evaluation)),
@@ -38,7 +38,7 @@ def render(evaluation: Evaluation) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{main} on {data}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>'
         f'<header><h1>{main} on {data}</h1><p class="about">{equation}</p></header><main>'
-        f'<p class="verdict">{html.escape(verdict(evaluation))}</p><p>{html.escape(second_sentence(evaluation))}</p>'
+        f'<p class="verdict">{typeset(verdict(evaluation))}</p><p>{typeset(second_sentence(evaluation))}</p>'
         f"{''.join(sections)}</main><footer>Written by pdesurrogate {html.escape(__version__)}. The numbers behind "
         "every table and chart are in metrics.json beside this file.</footer></body></html>\n"
     )
@@ -95,8 +95,8 @@ def _lead_series(
         colour_class(evaluation, contender),
         times,
         table.mean()[:, field].tolist(),
-        low=low,
-        high=high,
+        low=() if dash else low,
+        high=() if dash else high,
         dash=dash or ("6 3" if contender.role == "persistence" else ""),
         markers=len(times) <= 40,
     )
@@ -146,7 +146,7 @@ def _spectrum_chart(evaluation: Evaluation, grid: tuple[int, ...], field: int, t
         x_label="wavenumber (rad per unit length)",
         y_label="mean square",
         log_x=True,
-        y_limits=(top * 1e-14, top * 10),
+        y_limits=(top * 1e-12, top * 10),
         mark=(nyquist, "training grid ends") if grid != evaluation.training_grid else None,
     )
 
@@ -162,7 +162,7 @@ def _pictures(evaluation: Evaluation) -> str:
         head = f"<h3>{html.escape(name)}</h3>" if spec.num_channels > 1 else ""
         blocks.append(head + fields_figure(evaluation.cases, channel, spec))
     caption = (
-        f"<b>Figure 3.</b> {html.escape(', '.join(spec.channel_names))} on the training grid, "
+        f"<b>Figure 3.</b> Fields ({html.escape(', '.join(spec.channel_names))}) on the training grid, "
         f"{on_grid(evaluation.training_grid)}: {html.escape(evaluation.main.label)} in its worst, median and best "
         "test trajectory by rollout error. One colour scale for all; errors are magnified where their row says so."
     )
@@ -191,10 +191,11 @@ def _provenance(evaluation: Evaluation) -> str:
 def protocol(evaluation: Evaluation) -> list[str]:
     """Return what a reader must know to reproduce the numbers, one sentence each."""
     spec = evaluation.spec
-    frames = "frame" if evaluation.lead_in == 1 else "frames"
+    start = "true frame" if evaluation.lead_in == 1 else f"{evaluation.lead_in} true frames"
+    unit = "" if spec.time_units == "1" else f" {spec.time_units}"
     sentences = [
-        f"Rollouts start from the first {evaluation.lead_in} true {frames} of each test trajectory and feed on "
-        f"their own output for {evaluation.horizon} frames, dt = {spec.dt:g}.",
+        f"Rollouts start from the first {start} of each test trajectory and feed on "
+        f"their own output for {evaluation.horizon} frames, dt = {spec.dt:g}{unit}.",
         "One-step errors start from every true window of the test set and count the first frame after it.",
         "A trajectory is one sample; the intervals resample trajectories, not frames.",
     ]
@@ -203,7 +204,7 @@ def protocol(evaluation: Evaluation) -> list[str]:
         "stride": "every k-th stored point",
         "spectral": "the stored field, low-passed",
     }
-    truths = [f"{on_grid(grid)}: {words.get(m, m)}" for grid, m in evaluation.regridding.items()]
+    truths = [f"{on_grid(grid)}: {words[evaluation.regridding[grid]]}" for grid in evaluation.grids]
     sentences.append(f"Truth on each grid: {'; '.join(truths)}.")
     if any(
         c.role == "coarse" and not evaluation.score(c, g).refused

@@ -101,8 +101,12 @@ def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any
             "dt": spec.dt,
             "stored grid": on_grid(tuple(test.grid)),
             "test checksum": test.checksum(),
-            "source": dict(plan.data.dataset.provenance),
         }
+    }
+    made = plan.data.dataset.provenance
+    test_facts = made.get("test", made)  # the store tells each split apart, other data sets need not
+    sections["How the test data were made"] = {
+        key: value for key, value in dict(test_facts).items() if key not in ("equation", "Conventions")
     }
     natives = [c for c in plan.contenders if isinstance(c, Native)]
     for contender in natives:
@@ -114,9 +118,10 @@ def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any
         "machine": f"{platform.system()} {platform.machine()}, {plan.device}",
     }
     for contender in natives:
-        made = contender.surrogate.provenance.get("config", {})
-        sections[f"Configuration: training of {contender.label}"] = dict(made)
+        settings = contender.surrogate.provenance.get("config", {})
+        sections[f"Configuration: training of {contender.label}"] = dict(settings)
     sections["Configuration: this evaluation"] = dict(config)
+    sections["Configuration: all splits of the data"] = dict(made)
     return sections
 
 

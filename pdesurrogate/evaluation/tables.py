@@ -33,7 +33,10 @@ def accuracy_table(evaluation: Evaluation) -> str:
                 reason = evaluation.score(contender, grid).refused
                 reasons.append(f"{contender.label} at {on_grid(grid)}: {reason}")
                 continue
-            cells += [_cell(e, is_best=e.mean == best[grid, i]) for i, e in enumerate(errors)]
+            cells += [
+                _cell(e, is_best=error_text(e.mean) == error_text(best[grid, i]))
+                for i, e in enumerate(errors)
+            ]
         kind = ' class="main"' if contender.role == "main" else ""
         rows.append(f"<tr{kind}>{_row_head(evaluation, contender)}{''.join(cells)}</tr>")
     n = evaluation.rollout(evaluation.main, evaluation.training_grid).n
@@ -42,12 +45,10 @@ def accuracy_table(evaluation: Evaluation) -> str:
         f"<i>Rollout</i>: mean over {evaluation.horizon} frames from the start of each trajectory. Small: 95 % "
         f"bootstrap interval of the mean over {n} trajectories. Bold: lowest in its column."
     )
-    table = (
-        f'<table class="results"><caption>{caption}</caption><thead><tr><td></td>{groups}</tr>'
-        f'<tr><th scope="col">Model</th>{kinds}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    )
+    head = f'<tr><td></td>{groups}</tr><tr><th scope="col">Model</th>{kinds}</tr>'
+    table = _captioned("table-1", caption, head, rows)
     absent = f'<p class="note">No entry: {html.escape(" ".join(_sentences(reasons)))}</p>' if reasons else ""
-    return _scrolling("Accuracy on every grid", table) + absent
+    return table + absent
 
 
 def details_table(evaluation: Evaluation) -> str:
@@ -55,7 +56,7 @@ def details_table(evaluation: Evaluation) -> str:
     grid = evaluation.training_grid
     scores = [s for s in evaluation.scores if s.grid == grid and not s.refused]
     others = [name for name in evaluation.headline.rollout if name != HEADLINE]
-    heads = ["last frame", *(f"{name.replace('_', ' ')}, rollout" for name in others)]
+    heads = ["last frame", *(f"{_metric_name(name)}, rollout" for name in others)]
     fields = evaluation.spec.fields if len(evaluation.spec.fields) > 1 else ()
     heads += [f"{f.name}, rollout" for f in fields]
     heads += ["parameters", "ms per frame"]
@@ -79,12 +80,8 @@ def details_table(evaluation: Evaluation) -> str:
         "deviations of the truth, H1 weighs small scales. Parameters are real degrees of freedom; time is the "
         f"median of single steps on one trajectory ({html.escape(evaluation.costs[0].device)})."
     )
-    head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
-    table_html = (
-        f'<table class="results"><caption>{caption}</caption><thead><tr><th scope="col">Model</th>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table>"
-    )
-    return _scrolling("Other measures and cost", table_html)
+    columns = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in ("Model", *heads))
+    return _captioned("table-2", caption, f"<tr>{columns}</tr>", rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:
@@ -100,8 +97,14 @@ def _row_head(evaluation: Evaluation, contender: Contender) -> str:
     return f'<th scope="row">{swatch}{html.escape(contender.label)}</th>'
 
 
-def _scrolling(label: str, table: str) -> str:
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(label)}">{table}</div>'
+def _captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
+    """Return a table that scrolls sideways where it is too wide, under a caption that does not."""
+    return (
+        f'<p class="note" id="{identifier}">{caption}</p>'
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{identifier}">'
+        f'<table class="results" aria-labelledby="{identifier}"><thead>{head}</thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _errors(
@@ -121,3 +124,8 @@ def _cell(estimate: Estimate, *, is_best: bool = False) -> str:
 
 def _sentences(reasons: list[str]) -> list[str]:
     return [r if r.endswith(".") else f"{r}." for r in reasons]
+
+
+def _metric_name(name: str) -> str:
+    """Return ``"VRMSE"`` for an acronym and words for words."""
+    return name.replace("_", " ") if "_" in name else name.upper()

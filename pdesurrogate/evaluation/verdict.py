@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 
 from .results import HEADLINE, Estimate, Evaluation
@@ -22,6 +23,14 @@ def interval_text(estimate: Estimate) -> str:
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return ""
     return f"{_three_digits(100 * estimate.low)}–{_three_digits(100 * estimate.high)} %"
+
+
+def typeset(sentence: str) -> str:
+    """Return a sentence as HTML whose sizes and percentages do not break over lines."""
+    text = html.escape(sentence)
+    for breakable in (" ×", "× ", " %"):
+        text = text.replace(breakable, breakable.replace(" ", "\u00a0"))
+    return text
 
 
 def verdict(evaluation: Evaluation) -> str:
@@ -63,7 +72,7 @@ def _transfer(evaluation: Evaluation, own: float) -> str:
         if grid == evaluation.training_grid:
             continue
         error = evaluation.rollout(evaluation.main, grid).mean
-        relative = f" ({100 * (error / own - 1):+.1f} %)" if own > 0 and math.isfinite(error) else ""
+        relative = f" ({_signed(100 * (error / own - 1))} %)" if own > 0 and math.isfinite(error) else ""
         changes.append(f"{error_text(error)}{relative} at {on_grid(grid)}")
     return f"; on grids it never saw the error is {_listed(changes)}" if changes else ""
 
@@ -75,3 +84,7 @@ def _listed(items: list[str]) -> str:
 def _three_digits(value: float) -> str:
     """Return three significant digits with their zeros; numbers from 100 on are rounded to whole ones."""
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".rstrip(".")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−").replace("+0.0", "±0.0").replace("−0.0", "±0.0")
