@@ -1,0 +1,254 @@
+"""The pointwise half of a Fourier layer and the two-layer MLP, through the compiled library.
+
+With the spectral part ``F⁻¹[R F[x]]`` of a layer given as ``spectral``, per point
+
+    s = spectral + W x + b,    a = σ(s),    o = M₂ σ(M₁ a + b₁) + b₂ + g ⊙ x,    y = σ(o),
+
+where σ is the exact GELU; without channel MLP ``o = s`` and ``y = σ(s)``; the last layer leaves both outer
+σ out. The backward pass needs ``x`` and ``s`` and computes the rest again tile by tile. Weights are held
+as `torch.nn.Linear` holds them, ``(out, in)``. Rows are points, ``(.., channel)`` in memory order.
+
+Everything here takes contiguous float32 tensors on the CPU and records no gradients: it is what autograd
+nodes are made of (`native_mlp` is one). Ask `native_applies` before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .loader import native_library, reason_without_native
+
+
+class BlockWeights(NamedTuple):
+    """Weights of a layer's pointwise half; the channel MLP's and the gate are None where there is none."""
+
+    skip: Float[Tensor, "width width"]
+    skip_bias: Float[Tensor, " width"]
+    hidden: Float[Tensor, "hidden width"] | None = None
+    hidden_bias: Float[Tensor, " hidden"] | None = None
+    back: Float[Tensor, "width hidden"] | None = None
+    back_bias: Float[Tensor, " width"] | None = None
+    gate: Float[Tensor, " width"] | None = None
+
+
+class BlockGradients(NamedTuple):
+    """Gradients of `block_forward`: of its two fields and, in the order of `BlockWeights`, of the weights."""
+
+    spectral: Float[Tensor, "*points width"]
+    x: Float[Tensor, "*points width"]
+    weights: BlockWeights
+
+
+def native_applies(*tensors: Tensor | None) -> bool:
+    """Return whether the library is there and takes these tensors: float32 on the CPU, not being traced."""
+    if torch.compiler.is_compiling() or native_library() is None:
+        return False
+    return all(
+        t is None
+        or (t.device.type == "cpu" and t.dtype == torch.float32 and type(t).__name__ != "FakeTensor")
+        for t in tensors
+    )
+
+
+def block_forward(
+    spectral: Float[Tensor, "*points width"],
+    x: Float[Tensor, "*points width"],
+    weights: BlockWeights,
+    *,
+    last: bool,
+    keep: bool,
+) -> tuple[Float[Tensor, "*points width"], Float[Tensor, "*points width"] | None]:
+    """Return ``(y, s)``. The memory of ``spectral`` is used: for ``s`` if it is kept, else for ``y``.
+
+    Args:
+        spectral: the spectral part of the layer; overwritten.
+        x: what entered the layer.
+        weights: of the layer.
+        last: whether this is the last layer.
+        keep: whether ``s`` is wanted, for `block_backward`; it is None otherwise.
+
+    Raises:
+        RuntimeError: if there is no library here.
+        ValueError: if a tensor is not contiguous float32 on the CPU or has another shape.
+    """
+    width, hidden = _check_block(x, spectral, weights)
+    y = torch.empty_like(x) if keep else spectral
+    s = spectral if keep else None
+    arrays = (x, spectral, *weights, s, y)
+    _call("block_forward", x.numel() // width, width, hidden, int(last), arrays)
+    return y, s
+
+
+def block_backward(
+    grad: Float[Tensor, "*points width"],
+    x: Float[Tensor, "*points width"],
+    s: Float[Tensor, "*points width"],
+    weights: BlockWeights,
+    *,
+    last: bool,
+    into: BlockWeights | None = None,
+) -> BlockGradients:
+    """Return the gradients of `block_forward` for the gradient ``grad`` of ``y``.
+
+    Args:
+        grad: gradient of ``y``.
+        x: what entered the layer.
+        s: what `block_forward` kept.
+        weights: of the layer.
+        last: whether this is the last layer.
+        into: gradients of the weights to add to, for a batch that is walked in groups; zeros if not given.
+
+    Raises:
+        RuntimeError: if there is no library here.
+        ValueError: as `block_forward`.
+    """
+    width, hidden = _check_block(x, s, weights)
+    _check_arrays({"grad": (grad, x.shape)})
+    total = into or BlockWeights._make(None if w is None else torch.zeros_like(w) for w in weights)
+    grad_s, grad_x = torch.empty_like(x), torch.empty_like(x)
+    # The bias of the skip takes no part in any derivative.
+    used = (weights.skip, *weights[2:])
+    _call(
+        "block_backward",
+        x.numel() // width,
+        width,
+        hidden,
+        int(last),
+        (grad, x, s, *used, grad_s, grad_x, *total),
+    )
+    return BlockGradients(grad_s, grad_x, total)
+
+
+def mlp_forward(
+    x: Float[Tensor, "*points in_channel"],
+    hidden: Float[Tensor, "hidden in_channel"],
+    hidden_bias: Float[Tensor, " hidden"],
+    out: Float[Tensor, "out_channel hidden"],
+    out_bias: Float[Tensor, " out_channel"],
+) -> Float[Tensor, "*points out_channel"]:
+    """Return ``D σ(A x + a) + d`` for every point.
+
+    Raises:
+        RuntimeError: if there is no library here.
+        ValueError: if a tensor is not contiguous float32 on the CPU or has another shape.
+    """
+    sizes = _check_mlp(x, hidden, hidden_bias, out, out_bias)
+    y = x.new_empty(*x.shape[:-1], out.shape[0])
+    _call("mlp_forward", x.numel() // x.shape[-1], *sizes, (x, hidden, hidden_bias, out, out_bias, y))
+    return y
+
+
+def mlp_backward(
+    grad: Float[Tensor, "*points out_channel"],
+    x: Float[Tensor, "*points in_channel"],
+    hidden: Float[Tensor, "hidden in_channel"],
+    hidden_bias: Float[Tensor, " hidden"],
+    out: Float[Tensor, "out_channel hidden"],
+    *,
+    needs_x: bool = True,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of ``x`` (None unless ``needs_x``), ``hidden``, its bias, ``out`` and its bias.
+
+    Raises:
+        RuntimeError, ValueError: as `mlp_forward`.
+    """
+    sizes = _check_mlp(x, hidden, hidden_bias, out, out.new_empty(out.shape[0]))
+    _check_arrays({"grad": (grad, (*x.shape[:-1], out.shape[0]))})
+    grad_x = torch.empty_like(x) if needs_x else None
+    grads = [torch.zeros_like(w) for w in (hidden, hidden_bias, out)] + [out.new_zeros(out.shape[0])]
+    arrays = (grad, x, hidden, hidden_bias, out, grad_x, *grads)
+    _call("mlp_backward", x.numel() // x.shape[-1], *sizes, arrays)
+    return grad_x, grads[0], grads[1], grads[2], grads[3]
+
+
+def native_mlp(
+    x: Float[Tensor, "*points in_channel"],
+    hidden: Float[Tensor, "hidden in_channel"],
+    hidden_bias: Float[Tensor, " hidden"],
+    out: Float[Tensor, "out_channel hidden"],
+    out_bias: Float[Tensor, " out_channel"],
+) -> Float[Tensor, "*points out_channel"]:
+    """Return `mlp_forward` under autograd; keeps ``x`` and computes the hidden layer again."""
+    result: Tensor = _MLP.apply(x, hidden, hidden_bias, out, out_bias)
+    return result
+
+
+class _MLP(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, hidden: Tensor, hidden_bias: Tensor, out: Tensor, bias: Tensor
+    ) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x, hidden, hidden_bias, out)
+        return mlp_forward(x, hidden, hidden_bias, out, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return mlp_backward(grad.contiguous(), *ctx.saved_tensors, needs_x=ctx.needs_input_grad[0])
+
+
+def _call(name: str, *arguments: int | tuple[Tensor | None, ...]) -> None:
+    library = native_library()
+    if library is None:
+        raise RuntimeError(f"the native pointwise kernel is not available: {reason_without_native()}")
+    library.set_threads(torch.get_num_threads())
+    given: list[Any] = [ctypes.c_long(a) for a in arguments if isinstance(a, int)]
+    tensors = arguments[-1]
+    if isinstance(tensors, tuple):
+        given += [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+    getattr(library, name)(*given)
+
+
+def _check_block(x: Tensor, field: Tensor, weights: BlockWeights) -> tuple[int, int]:
+    width = x.shape[-1]
+    hidden = 0 if weights.hidden is None else weights.hidden.shape[0]
+    shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+        "x": (x, tuple(x.shape)),
+        "spectral": (field, tuple(x.shape)),
+        "skip": (weights.skip, (width, width)),
+        "skip_bias": (weights.skip_bias, (width,)),
+    }
+    if hidden:
+        shapes |= {
+            "hidden": (weights.hidden, (hidden, width)),
+            "hidden_bias": (weights.hidden_bias, (hidden,)),
+            "back": (weights.back, (width, hidden)),
+            "back_bias": (weights.back_bias, (width,)),
+            "gate": (weights.gate, (width,)),
+        }
+    _check_arrays(shapes)
+    return width, hidden
+
+
+def _check_mlp(x: Tensor, hidden: Tensor, hidden_bias: Tensor, out: Tensor, bias: Tensor) -> tuple[int, ...]:
+    sizes = (x.shape[-1], hidden.shape[0], out.shape[0])
+    _check_arrays(
+        {
+            "x": (x, tuple(x.shape)),
+            "hidden": (hidden, (sizes[1], sizes[0])),
+            "hidden_bias": (hidden_bias, (sizes[1],)),
+            "out": (out, (sizes[2], sizes[1])),
+            "out_bias": (bias, (sizes[2],)),
+        }
+    )
+    return sizes
+
+
+def _check_arrays(arrays: dict[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
+    """Refuse what the library would read wrongly: it sees addresses and no types."""
+    for name, (array, shape) in arrays.items():
+        if array is None or tuple(array.shape) != tuple(shape):
+            given = "missing" if array is None else f"of shape {tuple(array.shape)}"
+            raise ValueError(f"{name} is {given}; it must have the shape {tuple(shape)}.")
+        if array.device.type != "cpu" or array.dtype != torch.float32 or not array.is_contiguous():
+            raise ValueError(
+                f"{name} is {array.dtype} on {array.device}{'' if array.is_contiguous() else ', not contiguous'}; "
+                "the native kernel takes contiguous float32 tensors on the CPU."
+            )
