@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from pdesurrogate.layers.native import (
+    Activations,
+    BlockGradients,
     BlockWeights,
     block_backward,
     block_forward,
@@ -27,6 +29,8 @@ from pdesurrogate.layers.native.loader import NoNativeLibraryError, build
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="there is no C++ compiler"
 )
+SIGMAS = [Activations(*(bool(n & bit) for bit in (1, 2, 4))) for n in range(8)]
+LAYER = Activations(x=False, s=True, y=True)
 WIDTHS = [(32, 16), (20, 10), (7, 3), (1, 1), (40, 64), (33, 0), (8, 0)]
 
 
@@ -43,28 +47,31 @@ def random_weights(width, hidden, dtype=torch.float32):
     return BlockWeights(matrix(width, width), vector(width), *mlp)
 
 
-def reference(spectral, x, weights, last):
+def reference(spectral, x, weights, sigma):
     """The formula of the module's docstring in plain PyTorch."""
+    v = F.gelu(x) if sigma.x else x
+    o = s = spectral + F.linear(v, weights.skip, weights.skip_bias)
+    if weights.hidden is not None:
+        h = F.gelu(F.linear(F.gelu(s) if sigma.s else s, weights.hidden, weights.hidden_bias))
+        o = F.linear(h, weights.back, weights.back_bias) + weights.gate * v
+    return F.gelu(o) if sigma.y else o
 
-    def outer(v):
-        return v if last else F.gelu(v)
 
-    a = outer(spectral + F.linear(x, weights.skip, weights.skip_bias))
-    if weights.hidden is None:
-        return a
-    h = F.gelu(F.linear(a, weights.hidden, weights.hidden_bias))
-    return outer(F.linear(h, weights.back, weights.back_bias) + weights.gate * x)
+def run_and_keep(spectral, x, weights, sigma):
+    s = torch.empty_like(x)
+    return block_forward(spectral, x, weights, sigma, s=s), s
 
 
 def error(ours, exact):
     return float((ours.double() - exact).norm() / exact.norm())
 
 
-def exact_gradients(spectral, x, weights, last, grad):
-    inputs = [t.double().requires_grad_() if t is not None else None for t in (spectral, x, *weights)]
-    y = reference(inputs[0], inputs[1], BlockWeights(*inputs[2:]), last)
-    wanted = [t for t in inputs if t is not None]
-    return y.detach(), torch.autograd.grad(y, wanted, grad.double())
+def exact_gradients(spectral, x, weights, sigma, grad):
+    """Value and gradients in float64; the gradient of the field is that of ``v``."""
+    v = F.gelu(x.double()) if sigma.x else x.double()
+    inputs = [t.double().requires_grad_() if t is not None else None for t in (spectral, v, *weights)]
+    y = reference(inputs[0], inputs[1], BlockWeights(*inputs[2:]), sigma._replace(x=False))
+    return y.detach(), torch.autograd.grad(y, [t for t in inputs if t is not None], grad.double())
 
 
 @needs_compiler
@@ -74,19 +81,17 @@ def test_the_library_builds_here():
 
 @needs_compiler
 @pytest.mark.parametrize(("width", "hidden"), WIDTHS)
-@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("rows", [1, 47, 5000])
-def test_values_and_gradients_are_those_of_float64(width, hidden, last, rows):
+def test_values_and_gradients_are_those_of_float64(width, hidden, sigma, rows):
     spectral, x, grad = torch.randn(3, rows, width)
     weights = random_weights(width, hidden)
-    y_exact, exact = exact_gradients(spectral, x, weights, last, grad)
-    y, s = block_forward(spectral.clone(), x, weights, last=last, keep=True)
-    assert error(y, y_exact) < 1e-6
-    assert error(s, (spectral + F.linear(x, weights.skip, weights.skip_bias)).double()) < 1e-6
-    gradients = block_backward(grad, x, s, weights, last=last)
-    ours = [gradients.spectral, gradients.x, *(w for w in gradients.weights if w is not None)]
-    assert len(ours) == len(exact)
-    # One row of one channel can cancel; errors are measured against the whole gradient's size then.
+    y_exact, exact = exact_gradients(spectral, x, weights, sigma, grad)
+    y, s = run_and_keep(spectral, x, weights, sigma)
+    assert error(y, y_exact) < 2e-6
+    gradients = block_backward(grad, x, s, weights, sigma)
+    ours = [gradients.s, gradients.v, *(w for w in gradients.weights if w is not None)]
+    # A single row or channel can cancel; errors are then measured against the largest of the gradients.
     scale = max(float(e.norm()) for e in exact) if width == 1 or rows == 1 else 0.0
     for mine, true in zip(ours, exact, strict=True):
         assert float((mine.double() - true).norm()) < 1e-5 * max(float(true.norm()), scale)
@@ -96,34 +101,44 @@ def test_values_and_gradients_are_those_of_float64(width, hidden, last, rows):
 def test_the_activation_is_the_exact_gelu_in_the_tails_too():
     x = torch.linspace(-40, 40, 100_001)[:, None]
     one, nothing = torch.ones(1, 1), torch.zeros(1)
-    y, s = block_forward(torch.zeros_like(x), x, BlockWeights(one, nothing), last=False, keep=True)
+    y, s = run_and_keep(torch.zeros_like(x), x, BlockWeights(one, nothing), LAYER)
     exact = F.gelu(x.double())
     assert float(((y - exact).abs() / x.abs().clamp(min=1)).max()) < 3e-7
-    slope = block_backward(torch.ones_like(x), x, s, BlockWeights(one, nothing), last=False).spectral
+    slope = block_backward(torch.ones_like(x), x, s, BlockWeights(one, nothing), LAYER).s
     wide = x.double().requires_grad_()
     (exact_slope,) = torch.autograd.grad(F.gelu(wide).sum(), wide)
     assert float((slope - exact_slope).abs().max()) < 5e-7
 
 
 @needs_compiler
-@pytest.mark.parametrize("keep", [False, True])
-def test_the_memory_of_the_spectral_part_is_used_again(keep):
-    spectral, x = torch.randn(2, 100, 8)
+def test_the_memory_of_inputs_can_be_used_for_results():
+    spectral, x, grad = torch.randn(3, 100, 8)
     weights = random_weights(8, 4)
-    y, s = block_forward(spectral, x, weights, last=False, keep=keep)
-    assert (s if keep else y).data_ptr() == spectral.data_ptr()
-    assert (s is None) == (not keep)
+    y, s = run_and_keep(spectral, x, weights, LAYER)
+    plain = block_backward(grad, x, s, weights, LAYER)
+    buffer = spectral.clone()
+    assert torch.equal(block_forward(buffer, x, weights, LAYER, s=buffer), y)
+    assert torch.equal(buffer, s)
+    buffer = spectral.clone()
+    assert block_forward(buffer, x, weights, LAYER, y=buffer) is buffer
+    assert torch.equal(buffer, y)
+    zeros = BlockWeights(*(torch.zeros_like(w) for w in weights))
+    block_backward(grad, x, s, weights, LAYER, into=BlockGradients(s, grad, zeros))
+    assert torch.equal(s, plain.s)
+    assert torch.equal(grad, plain.v)
 
 
 @needs_compiler
 def test_gradients_of_weights_add_up_over_groups_of_the_batch():
     spectral, x, grad = torch.randn(3, 4, 50, 12)
     weights = random_weights(12, 6)
-    _, s = block_forward(spectral, x, weights, last=False, keep=True)
-    whole = block_backward(grad, x, s, weights, last=False)
+    _, s = run_and_keep(spectral, x, weights, LAYER)
+    whole = block_backward(grad, x, s, weights, LAYER)
     total = BlockWeights(*(torch.zeros_like(w) for w in weights))
     for i in range(4):
-        block_backward(grad[i], x[i], s[i], weights, last=False, into=total)
+        into = BlockGradients(torch.empty_like(x[i]), torch.empty_like(x[i]), total)
+        block_backward(grad[i], x[i], s[i], weights, LAYER, into=into)
+        torch.testing.assert_close(into.v, whole.v[i], rtol=1e-5, atol=1e-5)
     for part, all_at_once in zip(total, whole.weights, strict=True):
         torch.testing.assert_close(part, all_at_once, rtol=1e-4, atol=1e-5)
 
@@ -137,20 +152,20 @@ def test_the_number_of_threads_changes_nothing():
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            y, s = block_forward(spectral.clone(), x, weights, last=False, keep=True)
-            results.append([y, *block_backward(grad, x, s, weights, last=False).weights])
+            y, s = run_and_keep(spectral, x, weights, LAYER)
+            results.append([y, *block_backward(grad, x, s, weights, LAYER).weights])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @needs_compiler
-@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("hidden", [0, 4])
-def test_not_a_number_stays_not_a_number(last, hidden):
+def test_not_a_number_stays_not_a_number(sigma, hidden):
     spectral, x = torch.randn(2, 10, 8)
     x[3, 5] = float("nan")
-    y, _ = block_forward(spectral, x, random_weights(8, hidden), last=last, keep=False)
+    y = block_forward(spectral, x, random_weights(8, hidden), sigma)
     assert bool(y[3].isnan().all())
     assert not bool(y[[0, 1, 2, *range(4, 10)]].isnan().any())
 
@@ -197,7 +212,7 @@ def test_only_what_the_library_can_read_is_let_in():
     x, weights = torch.randn(10, 8), random_weights(8, 4)
     for bad in (torch.randn(10, 8, dtype=torch.float64), torch.randn(8, 10).T):
         with pytest.raises(ValueError, match="contiguous float32 tensors on the CPU"):
-            block_forward(bad, x, weights, last=False, keep=False)
+            block_forward(bad, x, weights, LAYER)
     assert native_applies(x, *weights, None)
     assert not native_applies(x.double())
     assert not native_applies(x.to("meta"))
@@ -207,9 +222,9 @@ def test_only_what_the_library_can_read_is_let_in():
 def test_a_weight_of_another_shape_is_refused(as_users_run):
     x, weights = torch.randn(10, 8), random_weights(8, 4)
     with pytest.raises(ValueError, match=r"back is of shape \(4, 8\); it must have the shape \(8, 4\)"):
-        block_forward(x.clone(), x, weights._replace(back=weights.hidden), last=False, keep=False)
+        block_forward(x.clone(), x, weights._replace(back=weights.hidden), LAYER)
     with pytest.raises(ValueError, match="gate is missing"):
-        block_forward(x.clone(), x, weights._replace(gate=None), last=False, keep=False)
+        block_forward(x.clone(), x, weights._replace(gate=None), LAYER)
 
 
 def test_a_missing_compiler_is_named(tmp_path):
@@ -243,7 +258,7 @@ def test_without_the_library_everything_says_so():
         "import torch; from pdesurrogate.layers.native import *\n"
         "assert native_library() is None and reason_without_native() == 'PDESURROGATE_NATIVE is 0.'\n"
         "x = torch.randn(2, 3); assert not native_applies(x)\n"
-        "try: block_forward(x, x, BlockWeights(torch.randn(3, 3), torch.randn(3)), last=True, keep=False)\n"
+        "try: block_forward(x, x, BlockWeights(torch.randn(3, 3), torch.randn(3)), Activations(False, True, True))\n"
         "except RuntimeError as error: assert 'PDESURROGATE_NATIVE' in str(error)\n"
         "else: raise SystemExit('no error')\n"
     )

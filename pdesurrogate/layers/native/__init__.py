@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .loader import native_library, reason_without_native
 from .pointwise import (
+    Activations,
     BlockGradients,
     BlockWeights,
     block_backward,
@@ -15,6 +16,7 @@ from .pointwise import (
 )
 
 __all__ = [
+    "Activations",
     "BlockGradients",
     "BlockWeights",
     "block_backward",

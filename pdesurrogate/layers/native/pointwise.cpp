@@ -1,6 +1,6 @@
 // The pointwise half of a Fourier layer, forward and backward, in one pass over the points each:
-//   s = spec + W x + b ;  o = M2 gelu(M1 a + b1) + b2 + gate * x ,  a = gelu(s) ;  y = gelu(o)
-// (hidden = 0: o = s; last: both outer gelus are left out), and the two-layer MLP  y = D gelu(A x + a) + d.
+//   s = spec + W v + b ,  v = gelu(x) ;  o = M2 gelu(M1 a + b1) + b2 + gate * v ,  a = gelu(s) ;  y = gelu(o)
+// (hidden = 0: o = s), the gelus of v, a and y each on request, and the two-layer MLP  y = D gelu(A x + a) + d.
 // A tile of TILE rows is loaded, everything between lives in the cache, and only y (and s, which the backward
 // pass needs) is stored. Matrices arrive as torch.nn.Linear holds them, (out, in) row-major. Gradients of
 // weights are summed per block of rows and then over the blocks in order, whatever the number of threads.
@@ -119,30 +119,30 @@ static const float* deliver(const float* from, long rows, long columns, float* t
   return from + rows * padded(columns);
 }
 
-extern "C" void block_forward(long n, long C, long H, long last, const float* x, const float* spec, const float* W, const float* b,
+extern "C" void block_forward(long n, long C, long H, long on_x, long on_s, long on_o, const float* x, const float* spec, const float* W, const float* b,
                               const float* M1, const float* b1, const float* M2, const float* b2, const float* gate, float* s, float* y) {
   long P = padded(C), Q = padded(H), out = H ? C : 0;
   Buffer w = pack(W, C, C, true), m1 = pack(M1, H, C, true), m2 = pack(M2, C, H, true);
   Buffer bs = pack(b, 1, C, false), bh = pack(b1, 1, H, false), bo = pack(b2, 1, out, false), g = pack(gate, 1, out, false);
-  walk(n, TILE * (4 * P + Q), 0, [&](long i, long T, float* X, float*) {
-    float *S = X + TILE * P, *A = S + TILE * P, *O = A + TILE * P, *G = O + TILE * P;
-    load(x + i * C, T, C, X); load(spec + i * C, T, C, O); spread(T, bs, S);
+  walk(n, TILE * (3 * P + Q), 0, [&](long i, long T, float* X, float*) {
+    float *S = X + TILE * P, *O = S + TILE * P, *G = O + TILE * P;
+    load(x + i * C, T, C, X); load(spec + i * C, T, C, O); spread(T, bs, S); if (on_x) gelu<false>(T * P, X, X, nullptr);
     for (long j = 0; j < T * P; j++) S[j] += O[j];
     gemm(T, P, C, X, P, 1, w.data(), S);
     if (s) store(S, T, C, s + i * C);
-    if (!last) gelu<false>(T * P, S, A, nullptr);
     if (H) {
-      spread(T, bh, G); gemm(T, Q, C, last ? S : A, P, 1, m1.data(), G); gelu<false>(T * Q, G, G, nullptr);
+      if (on_s) gelu<false>(T * P, S, S, nullptr);
+      spread(T, bh, G); gemm(T, Q, C, S, P, 1, m1.data(), G); gelu<false>(T * Q, G, G, nullptr);
       gated(T, bo, g, X, S); gemm(T, P, H, G, Q, 1, m2.data(), S);
-      if (!last) gelu<false>(T * P, S, A, nullptr);
     }
-    store(last ? S : A, T, C, y + i * C);
+    if (on_o) gelu<false>(T * P, S, S, nullptr);
+    store(S, T, C, y + i * C);
   });
 }
 
-// dy to ds (which is also the gradient of spec) and dx; gradients of weights are added to what is there.
-extern "C" void block_backward(long n, long C, long H, long last, const float* dy, const float* x, const float* s, const float* W,
-                               const float* M1, const float* b1, const float* M2, const float* b2, const float* gate, float* ds, float* dx,
+// dy to ds (also the gradient of spec) and dv; gradients of weights are added to what is there.
+extern "C" void block_backward(long n, long C, long H, long on_x, long on_s, long on_o, const float* dy, const float* x, const float* s, const float* W,
+                               const float* M1, const float* b1, const float* M2, const float* b2, const float* gate, float* ds, float* dv,
                                float* dW, float* db, float* dM1, float* db1, float* dM2, float* db2, float* dgate) {
   long P = padded(C), Q = padded(H), out = H ? C : 0;
   Buffer w = pack(W, C, C, false), m1 = pack(M1, H, C, false), m2 = pack(M2, C, H, false);
@@ -151,11 +151,11 @@ extern "C" void block_backward(long n, long C, long H, long last, const float* d
     float *A = X + TILE * P, *SA = A + TILE * P, *O = SA + TILE * P, *Y = O + TILE * P, *D = Y + TILE * P;
     float *G = D + TILE * P, *SG = G + TILE * Q, *E = SG + TILE * Q;
     float *pb = pW + C * P, *p1 = pb + P, *pb1 = p1 + H * P, *p2 = pb1 + Q, *pb2 = p2 + out * Q, *pg = pb2 + P;
-    load(x + i * C, T, C, X); load(dy + i * C, T, C, Y); load(s + i * C, T, C, A);
-    if (!last) gelu<true>(T * P, A, A, SA);
+    load(x + i * C, T, C, X); load(dy + i * C, T, C, Y); load(s + i * C, T, C, A); if (on_x) gelu<false>(T * P, X, X, nullptr);
+    if (H ? on_s : on_o) gelu<true>(T * P, A, A, SA);
     if (H) {
       spread(T, bh, G); gemm(T, Q, C, A, P, 1, m1t.data(), G); gelu<true>(T * Q, G, G, SG);
-      if (!last) {  // o again, which is cheaper than keeping it
+      if (on_o) {  // o again, which is cheaper than keeping it
         gated(T, bo, g, X, O); gemm(T, P, H, G, Q, 1, m2t.data(), O); gelu<true>(T * P, O, D, O); times(T * P, O, Y);
       }
       gemm(C, Q, T, Y, 1, P, G, p2); sum_rows(T, P, Y, pb2);
@@ -165,9 +165,9 @@ extern "C" void block_backward(long n, long C, long H, long last, const float* d
       zero(T * P, D); gemm(T, P, H, E, Q, 1, m1.data(), D);
       for (long t = 0; t < T; t++) for (long j = 0; j < P; j++) O[t * P + j] = Y[t * P + j] * g[j];
     } else { std::memcpy(D, Y, 4 * T * P); zero(T * P, O); }
-    if (!last) times(T * P, SA, D);
+    if (H ? on_s : on_o) times(T * P, SA, D);
     gemm(C, P, T, D, 1, P, X, pW); sum_rows(T, P, D, pb); gemm(T, P, C, D, P, 1, w.data(), O);
-    store(D, T, C, ds + i * C); store(O, T, C, dx + i * C);
+    store(D, T, C, ds + i * C); store(O, T, C, dv + i * C);
   });
   const float* from = deliver(deliver(total.data(), C, C, dW), 1, C, db);
   if (H) deliver(deliver(deliver(deliver(deliver(from, H, C, dM1), 1, H, db1), C, H, dM2), 1, C, db2), 1, C, dgate);

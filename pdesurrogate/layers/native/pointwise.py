@@ -1,12 +1,13 @@
 """The pointwise half of a Fourier layer and the two-layer MLP, through the compiled library.
 
-With the spectral part ``F⁻¹[R F[x]]`` of a layer given as ``spectral``, per point
+With the spectral part ``F⁻¹[R F[v]]`` of a layer given as ``spectral``, per point
 
-    s = spectral + W x + b,    a = σ(s),    o = M₂ σ(M₁ a + b₁) + b₂ + g ⊙ x,    y = σ(o),
+    v = σ(x),    s = spectral + W v + b,    a = σ(s),    o = M₂ σ(M₁ a + b₁) + b₂ + g ⊙ v,    y = σ(o),
 
-where σ is the exact GELU; without channel MLP ``o = s`` and ``y = σ(s)``; the last layer leaves both outer
-σ out. The backward pass needs ``x`` and ``s`` and computes the rest again tile by tile. Weights are held
-as `torch.nn.Linear` holds them, ``(out, in)``. Rows are points, ``(.., channel)`` in memory order.
+where σ is the exact GELU, left out of ``v``, ``a`` or ``y`` where `Activations` says so; without channel
+MLP ``o = s``. A layer may thus go from activation to activation or from pre-activation to pre-activation.
+The backward pass needs ``x`` and ``s`` and computes the rest again tile by tile. Weights are held as
+`torch.nn.Linear` holds them, ``(out, in)``. Rows are points, ``(.., channel)`` in memory order.
 
 Everything here takes contiguous float32 tensors on the CPU and records no gradients: it is what autograd
 nodes are made of (`native_mlp` is one). Ask `native_applies` before.
@@ -37,11 +38,23 @@ class BlockWeights(NamedTuple):
     gate: Float[Tensor, " width"] | None = None
 
 
-class BlockGradients(NamedTuple):
-    """Gradients of `block_forward`: of its two fields and, in the order of `BlockWeights`, of the weights."""
+class Activations(NamedTuple):
+    """Where σ is applied: to what comes in, to ``s`` before the channel MLP, to what goes out."""
 
-    spectral: Float[Tensor, "*points width"]
-    x: Float[Tensor, "*points width"]
+    x: bool
+    s: bool
+    y: bool
+
+
+class BlockGradients(NamedTuple):
+    """Gradients of `block_forward`: of ``s`` (and of ``spectral``), of ``v`` and of the weights.
+
+    The gradient of ``v`` is not yet that of ``x``, because the transform's share has to be added before it
+    goes through σ.
+    """
+
+    s: Float[Tensor, "*points width"]
+    v: Float[Tensor, "*points width"]
     weights: BlockWeights
 
 
@@ -60,29 +73,30 @@ def block_forward(
     spectral: Float[Tensor, "*points width"],
     x: Float[Tensor, "*points width"],
     weights: BlockWeights,
+    sigma: Activations,
     *,
-    last: bool,
-    keep: bool,
-) -> tuple[Float[Tensor, "*points width"], Float[Tensor, "*points width"] | None]:
-    """Return ``(y, s)``. The memory of ``spectral`` is used: for ``s`` if it is kept, else for ``y``.
+    s: Float[Tensor, "*points width"] | None = None,
+    y: Float[Tensor, "*points width"] | None = None,
+) -> Float[Tensor, "*points width"]:
+    """Return ``y``.
 
     Args:
-        spectral: the spectral part of the layer; overwritten.
-        x: what entered the layer.
+        spectral: the spectral part of the layer.
+        x: what enters the layer.
         weights: of the layer.
-        last: whether this is the last layer.
-        keep: whether ``s`` is wanted, for `block_backward`; it is None otherwise.
+        sigma: where σ is applied.
+        s: memory for ``s``, which `block_backward` needs; may be that of ``spectral``.
+        y: memory for the result; may be that of ``spectral`` unless ``s`` is.
 
     Raises:
         RuntimeError: if there is no library here.
         ValueError: if a tensor is not contiguous float32 on the CPU or has another shape.
     """
-    width, hidden = _check_block(x, spectral, weights)
-    y = torch.empty_like(x) if keep else spectral
-    s = spectral if keep else None
+    width, hidden = _check_block(weights, x, spectral=spectral, s=s, y=y)
+    y = torch.empty_like(x) if y is None else y
     arrays = (x, spectral, *weights, s, y)
-    _call("block_forward", x.numel() // width, width, hidden, int(last), arrays)
-    return y, s
+    _call("block_forward", x.numel() // width, width, hidden, *sigma, arrays=arrays)
+    return y
 
 
 def block_backward(
@@ -90,39 +104,36 @@ def block_backward(
     x: Float[Tensor, "*points width"],
     s: Float[Tensor, "*points width"],
     weights: BlockWeights,
+    sigma: Activations,
     *,
-    last: bool,
-    into: BlockWeights | None = None,
+    into: BlockGradients | None = None,
 ) -> BlockGradients:
     """Return the gradients of `block_forward` for the gradient ``grad`` of ``y``.
 
     Args:
         grad: gradient of ``y``.
         x: what entered the layer.
-        s: what `block_forward` kept.
+        s: what `block_forward` wrote there.
         weights: of the layer.
-        last: whether this is the last layer.
-        into: gradients of the weights to add to, for a batch that is walked in groups; zeros if not given.
+        sigma: where σ was applied.
+        into: memory for the gradients. Those of the fields are overwritten and may be the memory of ``grad``
+            or ``s``; those of the weights are added to, for a batch that is walked in groups.
 
     Raises:
         RuntimeError: if there is no library here.
         ValueError: as `block_forward`.
     """
-    width, hidden = _check_block(x, s, weights)
-    _check_arrays({"grad": (grad, x.shape)})
-    total = into or BlockWeights._make(None if w is None else torch.zeros_like(w) for w in weights)
-    grad_s, grad_x = torch.empty_like(x), torch.empty_like(x)
+    fields = {} if into is None else {"gradient of s": into.s, "gradient of v": into.v}
+    width, hidden = _check_block(weights, x, grad=grad, s=s, **fields)
+    if into is None:
+        zeros = BlockWeights._make(None if w is None else torch.zeros_like(w) for w in weights)
+        into = BlockGradients(torch.empty_like(x), torch.empty_like(x), zeros)
+    else:
+        _check_block(into.weights, x)
     # The bias of the skip takes no part in any derivative.
-    used = (weights.skip, *weights[2:])
-    _call(
-        "block_backward",
-        x.numel() // width,
-        width,
-        hidden,
-        int(last),
-        (grad, x, s, *used, grad_s, grad_x, *total),
-    )
-    return BlockGradients(grad_s, grad_x, total)
+    arrays = (grad, x, s, weights.skip, *weights[2:], into.s, into.v, *into.weights)
+    _call("block_backward", x.numel() // width, width, hidden, *sigma, arrays=arrays)
+    return into
 
 
 def mlp_forward(
@@ -140,7 +151,7 @@ def mlp_forward(
     """
     sizes = _check_mlp(x, hidden, hidden_bias, out, out_bias)
     y = x.new_empty(*x.shape[:-1], out.shape[0])
-    _call("mlp_forward", x.numel() // x.shape[-1], *sizes, (x, hidden, hidden_bias, out, out_bias, y))
+    _call("mlp_forward", x.numel() // x.shape[-1], *sizes, arrays=(x, hidden, hidden_bias, out, out_bias, y))
     return y
 
 
@@ -163,7 +174,7 @@ def mlp_backward(
     grad_x = torch.empty_like(x) if needs_x else None
     grads = [torch.zeros_like(w) for w in (hidden, hidden_bias, out)] + [out.new_zeros(out.shape[0])]
     arrays = (grad, x, hidden, hidden_bias, out, grad_x, *grads)
-    _call("mlp_backward", x.numel() // x.shape[-1], *sizes, arrays)
+    _call("mlp_backward", x.numel() // x.shape[-1], *sizes, arrays=arrays)
     return grad_x, grads[0], grads[1], grads[2], grads[3]
 
 
@@ -194,27 +205,24 @@ class _MLP(torch.autograd.Function):
         return mlp_backward(grad.contiguous(), *ctx.saved_tensors, needs_x=ctx.needs_input_grad[0])
 
 
-def _call(name: str, *arguments: int | tuple[Tensor | None, ...]) -> None:
+def _call(name: str, *sizes: int, arrays: tuple[Tensor | None, ...]) -> None:
     library = native_library()
     if library is None:
         raise RuntimeError(f"the native pointwise kernel is not available: {reason_without_native()}")
     library.set_threads(torch.get_num_threads())
-    given: list[Any] = [ctypes.c_long(a) for a in arguments if isinstance(a, int)]
-    tensors = arguments[-1]
-    if isinstance(tensors, tuple):
-        given += [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
-    getattr(library, name)(*given)
+    addresses = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in arrays]
+    getattr(library, name)(*(ctypes.c_long(n) for n in sizes), *addresses)
 
 
-def _check_block(x: Tensor, field: Tensor, weights: BlockWeights) -> tuple[int, int]:
+def _check_block(weights: BlockWeights, x: Tensor, **fields: Tensor | None) -> tuple[int, int]:
     width = x.shape[-1]
     hidden = 0 if weights.hidden is None else weights.hidden.shape[0]
     shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
         "x": (x, tuple(x.shape)),
-        "spectral": (field, tuple(x.shape)),
         "skip": (weights.skip, (width, width)),
         "skip_bias": (weights.skip_bias, (width,)),
     }
+    shapes |= {name: (field, tuple(x.shape)) for name, field in fields.items() if field is not None}
     if hidden:
         shapes |= {
             "hidden": (weights.hidden, (hidden, width)),
