@@ -1,0 +1,60 @@
+"""One result file: what was measured, on what, from which revision, with every number beside its spread."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .machine import ROOT, describe_call, describe_machine, describe_versions, load_average
+from .options import OptionError
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Record:
+    """Collects a run's facts and writes them as JSON.
+
+    Args:
+        kind: which benchmark ("step", "spectral").
+        title: heading of its table.
+        arguments: words of the command line.
+        settings: threads, clock, allocator, repeats and the like.
+    """
+
+    def __init__(self, kind: str, title: str, arguments: Sequence[str], settings: dict[str, Any]) -> None:
+        self.content: dict[str, Any] = {
+            "kind": kind,
+            "title": title,
+            **describe_call(f"benchmarks.{kind}", list(arguments)),
+            "machine": describe_machine(),
+            "versions": describe_versions(),
+            "settings": settings,
+            "load_average": [load_average()],
+        }
+
+    def add(self, key: str, value: Any) -> None:
+        """Put a plain value under a key."""
+        self.content[key] = value
+
+    def write(self, name: str) -> Path:
+        """Write ``benchmarks/results/<name>.json`` and return its path."""
+        self.content["load_average"].append(load_average())
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        path = RESULTS / f"{name}.json"
+        path.write_text(json.dumps(self.content, indent=1) + "\n")
+        return path
+
+
+def check_name(name: str) -> None:
+    """Refuse a result name that is no plain file name.
+
+    Raises:
+        OptionError: saying what is allowed.
+    """
+    if name and not re.fullmatch(r"[a-z0-9_]+", name):
+        raise OptionError(
+            f"name is {name!r}; use small letters, digits and underscores, it becomes a file name."
+        )
