@@ -3,17 +3,29 @@
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
 from .folding import fold_inputs, unfold_frames
-from .spectral_conv import BACKENDS, SpectralConv, spectral_conv
+from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .pointwise_mlp import PointwiseMLP
+from .precision import PRECISIONS, check_precision, has_fast_bfloat16
+from .spectral_backends import BACKENDS
+from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 
 __all__ = [
     "BACKENDS",
     "COORDINATES",
+    "MEMORY_MODES",
+    "PRECISIONS",
     "BoundaryConv",
+    "FourierLayerWeights",
+    "PointwiseMLP",
     "SpectralConv",
     "append_coordinates",
     "check_coordinates",
+    "check_memory",
+    "check_precision",
     "fold_inputs",
+    "fourier_layer",
+    "has_fast_bfloat16",
     "num_coordinate_channels",
     "pad_boundaries",
     "spectral_conv",

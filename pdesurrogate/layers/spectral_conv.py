@@ -5,33 +5,28 @@ arXiv:2010.08895, equations 4 and 5).
 
 Layout. Fields are ``(batch, N_d, N_1, .., N_{d-1}, channel)``: half-spectrum axis leading, channels last.
 Weights are real, ``(mode, in, out, 2)`` with a trailing (real, imaginary) pair, modes in the same axis
-order; optimisers, sharding and export then meet real tensors only. Transforms and mixing run in float32
-(float64 for float64 fields) under any autocast.
+order; optimisers, sharding and export then meet real tensors only. The arithmetic is that of a precision
+policy under any autocast.
 
-Backends give the same numbers by different routes and are chosen by name from `BACKENDS`:
-
-- ``dft``: truncated transforms as matrix products (`DFTPlan`); keeps only the truncated spectrum for the
-  backward pass. The faster one for training and for few modes.
-- ``fft``: one pruned FFT per axis; the faster one on a CPU without gradients when many modes are kept.
+`BACKENDS` give the same numbers by different routes. All keep only the truncated spectrum for the backward
+pass, and are differentiable any number of times. Traced programs (``torch.compile``, ``torch.export``) and
+transforms of ``torch.func`` take matrix products of real numbers throughout, whatever the backend.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..fields.fourier import DFTPlan, dft_plan, kept_shape, pruned_forward, pruned_inverse, require_resolved
-from ..registry import did_you_mean
-
-Backend = Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]
-
-FEW_HALF_MODES = 24
-"""Modes per sign from which pruned FFTs beat matrix products on a CPU without gradients (measured)."""
+from ..fields.fourier import dft_plan, kept_shape, require_resolved
+from .precision import check_precision, note_slow_bfloat16, products_in, working_dtype
+from .spectral_backends import BACKENDS, check_backend, choose_backend
+from .tracing import needs_plain_operations
 
 
 def spectral_conv(
@@ -39,121 +34,126 @@ def spectral_conv(
     weight: Float[Tensor, "mode in_channel out_channel 2"],
     num_modes: Sequence[int],
     *,
+    base: Float[Tensor, "batch *out_layout out_channel"] | None = None,
+    out_grid: Sequence[int] | None = None,
     backend: str = "auto",
-) -> Float[Tensor, "batch *layout out_channel"]:
+    precision: str = "full",
+) -> Float[Tensor, "batch *out_layout out_channel"]:
     """Return ``u`` with its kept modes mixed by ``weight`` and the others set to zero.
 
     Args:
-        u: fields in the layout above.
+        u: fields in the layout above; any strides.
         weight: mixing matrices.
         num_modes: kept modes per axis in space order ``(1, .., d)``, counting both signs.
-        backend: ``"auto"`` or a key of `BACKENDS`. ``auto`` takes ``dft`` on a GPU, while gradients are
-            recorded and for few modes, else ``fft``.
+        base: fields to which the result is added, in the last product of the synthesis.
+        out_grid: sizes in space order of the grid on which the result is evaluated; that of ``u`` if None.
+        backend: ``"auto"`` (the predicted fastest) or a key of `BACKENDS`.
+        precision: a policy, see `pdesurrogate.layers.precision`.
 
     Raises:
-        ValueError: if a mode is above the grid's Nyquist mode, the weight has another number of modes,
-            or the backend is unknown.
+        TypeError: if the field is not real and floating.
+        ValueError: if an axis is empty, a mode is above the Nyquist mode of a grid, the weight has another
+            number of modes, or the backend is unknown or cannot run on this device.
     """
     num_modes = tuple(num_modes)
     grid = (*u.shape[2:-1], u.shape[1])
+    out_grid = grid if out_grid is None else tuple(out_grid)
+    check_spectral_input(u, weight, num_modes, grid, out_grid)
+    check_precision(precision)
+    dtype = working_dtype(u.dtype, precision)
+    with products_in(precision, u.device):
+        v, mixing = u.to(dtype), weight.to(torch.promote_types(dtype, torch.float32))
+        base = base if base is None else base.to(dtype)
+        if needs_plain_operations(u, weight):
+            return _real_products(v, mixing, num_modes, grid, out_grid, base).to(u.dtype)
+        if dtype == torch.bfloat16:
+            note_slow_bfloat16(u.device.type)
+        name = choose_backend(
+            backend, grid, num_modes, batch=v.shape[0], channels=v.shape[-1], dtype=dtype, device=v.device
+        )
+        route, device = BACKENDS[name], str(v.device)
+        down = route.build(grid, num_modes, dtype, device)
+        up = route.build(out_grid, num_modes, dtype, device)
+        u_hat = _Linear.apply(v, down.analyse, down.analyse_adjoint)
+        v_hat = _Mix.apply(u_hat, torch.view_as_complex(mixing))
+        return _LinearInto.apply(v_hat, base, up.synthesise, up.synthesise_adjoint).to(u.dtype)
+
+
+def check_spectral_input(
+    u: Tensor, weight: Tensor, num_modes: tuple[int, ...], grid: tuple[int, ...], out_grid: tuple[int, ...]
+) -> None:
+    """Refuse what a spectral convolution cannot act on; the errors are those of `spectral_conv`."""
+    if u.is_complex() or not u.is_floating_point():
+        raise TypeError(
+            f"A spectral convolution acts on real fields; this one is {u.dtype}. Give the real and the imaginary "
+            "part as two channels, and convert whole numbers to float32."
+        )
+    if 0 in u.shape:
+        raise ValueError(
+            f"A spectral convolution needs at least one entry on every axis; the field has shape {tuple(u.shape)}, "
+            "laid out (batch, N_d, N_1, .., channel)."
+        )
     require_resolved(num_modes, grid)
+    if out_grid != grid:
+        require_resolved(num_modes, out_grid)
     num_kept = math.prod(kept_shape(num_modes))
     if weight.shape[0] != num_kept:
         raise ValueError(f"num_modes {num_modes} keep {num_kept} modes; the weight has {weight.shape[0]}.")
-    run = BACKENDS[_choose_backend(backend, u, num_modes)]
-    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    with torch.autocast(u.device.type, enabled=False):
-        mixing = torch.view_as_complex(weight.to(dtype))
-        return run(u.to(dtype), mixing, num_modes).to(u.dtype)
 
 
-def check_backend(backend: str) -> None:
-    """Refuse a backend that does not exist.
-
-    Raises:
-        ValueError: with the nearest name and all names.
-    """
-    names = ("auto", *BACKENDS)
-    if backend not in names:
-        raise ValueError(
-            f"Unknown spectral backend {backend!r}.{did_you_mean(backend, names)} Available: {', '.join(names)}."
-        )
-
-
-def _choose_backend(backend: str, u: Tensor, num_modes: tuple[int, ...]) -> str:
-    check_backend(backend)
-    if backend != "auto":
-        return backend
-    few = max(num_modes) // 2 < FEW_HALF_MODES
-    return "dft" if u.device.type != "cpu" or torch.is_grad_enabled() or few else "fft"
-
-
-def _dft_backend(u: Tensor, weight: Tensor, num_modes: tuple[int, ...]) -> Tensor:
-    plan = dft_plan((*u.shape[2:-1], u.shape[1]), num_modes, u.dtype, str(u.device))
-    u_hat = _Linear.apply(u, _Analysis(plan))
-    return _Linear.apply(_Mix.apply(u_hat, weight), _Synthesis(plan))
-
-
-def _fft_backend(u: Tensor, weight: Tensor, num_modes: tuple[int, ...]) -> Tensor:
-    ndim = len(num_modes)
-    first = u.permute(0, ndim + 1, *range(2, ndim + 1), 1)
-    u_hat = pruned_forward(first, num_modes)
-    kept = u_hat.shape[2:]
-    ordered = u_hat.permute(ndim + 1, *range(2, ndim + 1), 0, 1)
-    v_hat = torch.bmm(ordered.flatten(0, ndim - 1), weight).unflatten(0, (kept[-1], *kept[:-1]))
-    v = pruned_inverse(v_hat.permute(ndim, ndim + 1, *range(1, ndim), 0), first.shape[2:])
-    return v.permute(0, ndim + 1, *range(2, ndim + 1), 1)
-
-
-BACKENDS: dict[str, Backend] = {"dft": _dft_backend, "fft": _fft_backend}
-"""Routes to the same numbers: ``(u, complex weight, num_modes) -> v``."""
-
-
-class _Analysis:
-    """The real-linear map from a field to its kept modes ``(mode, batch, channel)``, with its adjoint."""
-
-    def __init__(self, plan: DFTPlan) -> None:
-        self.plan = plan
-
-    def forward(self, u: Tensor) -> Tensor:
-        return _to_complex(self.plan.analyse(u))
-
-    def adjoint(self, u_hat: Tensor) -> Tensor:
-        return self.plan.analyse_adjoint(_to_planes(u_hat))
-
-
-class _Synthesis:
-    """The real-linear map from kept modes ``(mode, batch, channel)`` to the field, with its adjoint."""
-
-    def __init__(self, plan: DFTPlan) -> None:
-        self.plan = plan
-
-    def forward(self, u_hat: Tensor) -> Tensor:
-        return self.plan.synthesise(_to_planes(u_hat))
-
-    def adjoint(self, u: Tensor) -> Tensor:
-        return _to_complex(self.plan.synthesise_adjoint(u))
-
-
-class _Adjoint:
-    """The adjoint of a linear map, as a linear map."""
-
-    def __init__(self, linear: Any) -> None:
-        self.forward, self.adjoint = linear.adjoint, linear.forward
+def _real_products(
+    u: Tensor,
+    weight: Tensor,
+    num_modes: tuple[int, ...],
+    grid: tuple[int, ...],
+    out_grid: tuple[int, ...],
+    base: Tensor | None,
+) -> Tensor:
+    """The convolution as products of real matrices and nothing else, for tracers and compilers."""
+    down = dft_plan(grid, num_modes, u.dtype, str(u.device))
+    up = dft_plan(out_grid, num_modes, u.dtype, str(u.device))
+    planes = down.analyse(u).to(weight.dtype).transpose(0, 1)
+    real, imaginary = planes[:, :, 0], planes[:, :, 1]
+    weight_real, weight_imaginary = weight.unbind(-1)
+    mixed_real = torch.bmm(real, weight_real) - torch.bmm(imaginary, weight_imaginary)
+    mixed_imaginary = torch.bmm(real, weight_imaginary) + torch.bmm(imaginary, weight_real)
+    mixed = torch.stack([mixed_real, mixed_imaginary], 2).transpose(0, 1).to(u.dtype)
+    v = up.synthesise(mixed)
+    return v if base is None else base + v
 
 
 class _Linear(torch.autograd.Function):
     """A real-linear map under autograd: saves nothing, and its derivative of any order is exact."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: Any) -> Tensor:
-        ctx.linear = linear
+    def forward(ctx: Any, x: Tensor, linear: Any, adjoint: Any) -> Tensor:
+        ctx.maps = linear, adjoint
+        ctx.dtype = x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            return linear.forward(x)
+            return linear(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Linear.apply(gradient, _Adjoint(ctx.linear)), None
+        linear, adjoint = ctx.maps
+        return _Linear.apply(gradient, adjoint, linear).to(ctx.dtype), None, None
+
+
+class _LinearInto(torch.autograd.Function):
+    """A real-linear map, added to a base where there is one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor | None, linear: Any, adjoint: Any) -> Tensor:
+        ctx.maps = linear, adjoint
+        with torch.autocast(x.device.type, enabled=False):
+            if base is None:
+                return linear(x)
+            return linear(x, base.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        linear, adjoint = ctx.maps
+        x = _Linear.apply(gradient, adjoint, linear) if ctx.needs_input_grad[0] else None
+        return x, gradient if ctx.needs_input_grad[1] else None, None, None
 
 
 class _Mix(torch.autograd.Function):
@@ -176,22 +176,6 @@ class _Mix(torch.autograd.Function):
         return grad_u, grad_weight
 
 
-def _to_complex(
-    planes: Float[Tensor, "batch mode 2 channel"],
-) -> Complex[Tensor, "mode batch channel"]:
-    return torch.complex(planes[:, :, 0].transpose(0, 1), planes[:, :, 1].transpose(0, 1))
-
-
-def _to_planes(
-    u_hat: Complex[Tensor, "mode batch channel"],
-) -> Float[Tensor, "batch mode 2 channel"]:
-    modes, batch, channels = u_hat.shape
-    planes = torch.empty(batch, modes, 2, channels, dtype=u_hat.real.dtype, device=u_hat.device)
-    planes[:, :, 0] = u_hat.real.transpose(0, 1)
-    planes[:, :, 1] = u_hat.imag.transpose(0, 1)
-    return planes
-
-
 class SpectralConv(nn.Module):
     """A learned spectral convolution on fields ``(batch, N_d, N_1, .., N_{d-1}, channel)``.
 
@@ -202,15 +186,24 @@ class SpectralConv(nn.Module):
         in_channels, out_channels: channels of the input and output field.
         num_modes: kept modes per axis in space order, counting both signs.
         backend: see `spectral_conv`.
+        precision: see `pdesurrogate.layers.precision`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, num_modes: Sequence[int], *, backend: str = "auto"
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_modes: Sequence[int],
+        *,
+        backend: str = "auto",
+        precision: str = "full",
     ) -> None:
         super().__init__()
         check_backend(backend)
+        check_precision(precision)
         self.num_modes = tuple(num_modes)
         self.backend = backend
+        self.precision = precision
         num_kept = math.prod(kept_shape(self.num_modes))
         per_plane = math.sqrt(1.0 / (in_channels + out_channels))
         self.weight = nn.Parameter(per_plane * torch.randn(num_kept, in_channels, out_channels, 2))
@@ -219,7 +212,7 @@ class SpectralConv(nn.Module):
         self, u: Float[Tensor, "batch *layout in_channel"]
     ) -> Float[Tensor, "batch *layout out_channel"]:
         """Return the convolved field."""
-        return spectral_conv(u, self.weight, self.num_modes, backend=self.backend)
+        return spectral_conv(u, self.weight, self.num_modes, backend=self.backend, precision=self.precision)
 
     def extra_repr(self) -> str:
         """Channels, modes and backend, for printing."""

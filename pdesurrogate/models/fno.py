@@ -14,8 +14,9 @@ where ``v_in`` is what entered the layer; the last layer leaves out both outer Ï
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +26,15 @@ from torch import Tensor, nn
 from ..fields import DataSpec
 from ..fields.fourier import require_resolved
 from ..layers import (
+    FourierLayerWeights,
+    PointwiseMLP,
     SpectralConv,
     append_coordinates,
     check_coordinates,
+    check_memory,
+    check_precision,
     fold_inputs,
+    fourier_layer,
     num_coordinate_channels,
 )
 from ..registry import did_you_mean
@@ -67,6 +73,10 @@ class FNO(nn.Module):
         padding: zeros appended to every non-periodic axis (time included), as a fraction of its size.
         backend: route of the spectral convolution, see `pdesurrogate.layers.spectral_conv`; it changes
             the speed and the rounding only.
+        memory: what the backward pass keeps, ``"speed"``, ``"lean"`` or ``"minimal"``, see
+            `pdesurrogate.layers.fourier_layer`; it changes memory and speed only.
+        precision: arithmetic inside, ``"full"``, ``"tf32"`` or ``"bf16"``, whatever autocast surrounds it; see
+            `pdesurrogate.layers.precision` for the errors.
 
     Raises:
         ValueError: if an option is out of range, ``num_modes`` does not fit the dimension, the horizon
@@ -93,6 +103,8 @@ class FNO(nn.Module):
         coordinates: str = "none",
         padding: int | float = 0.0,
         backend: str = "auto",
+        memory: str = "lean",
+        precision: str = "full",
     ) -> None:
         super().__init__()
         require_geometry("fno", spec, self.geometries)
@@ -105,6 +117,8 @@ class FNO(nn.Module):
                 f"fno: time is {time!r}.{did_you_mean(time, TIMES)} Allowed: 'channels', 'axis'."
             )
         check_coordinates(coordinates)
+        check_memory(memory)
+        check_precision(precision)
         self.horizon = horizon
         self.time_is_axis = time == "axis"
         self.axis_names = (*spec.axis_names, *(["time"] if self.time_is_axis else []))
@@ -120,12 +134,21 @@ class FNO(nn.Module):
         in_channels = history * spec.num_channels + spec.num_parameters
         in_channels += num_coordinate_channels(spec.axes, coordinates) + self.time_is_axis
         out_channels = spec.num_channels * (1 if self.time_is_axis else horizon)
-        self.lift = _pointwise_mlp(in_channels, int(lift_ratio * width), width)
+        pointwise = {"memory": memory, "precision": precision}
+        engine = {"backend": backend, **pointwise}
+        self.lift = _pointwise(in_channels, int(lift_ratio * width), width, **pointwise)
         self.blocks = nn.ModuleList(
-            FNOBlock(width, self.num_modes, round(channel_mlp * width), last=i == depth - 1, backend=backend)
+            FNOBlock(
+                width,
+                self.num_modes,
+                round(channel_mlp * width),
+                first=i == 0,
+                last=i == depth - 1,
+                engine=engine,
+            )
             for i in range(depth)
         )
-        self.project = _pointwise_mlp(width, int(projection_ratio * width), out_channels)
+        self.project = _pointwise(width, int(projection_ratio * width), out_channels, **pointwise)
 
     def check_grid(self, grid: Sequence[int]) -> None:
         """Refuse a grid that cannot carry the kept modes.
@@ -152,7 +175,7 @@ class FNO(nn.Module):
             v = block(v)
         for dim, size in enumerate(sizes, start=1):
             v = v.narrow(dim, 0, size)
-        return self._frames(self.project(v))
+        return self._frames(self.project(v).to(history.dtype))
 
     def _channels_last(self, history: Tensor, parameters: Tensor) -> Tensor:
         """Return all input channels as ``(batch, N_d, N_1, .., N_{d-1}, channel)``."""
@@ -193,40 +216,50 @@ class FNO(nn.Module):
 class FNOBlock(nn.Module):
     """One Fourier layer, with the channel MLP and soft gate of neuraloperator 2.0 where ``hidden`` > 0.
 
+    It goes from the pre-activation of the layer before it to its own, see `pdesurrogate.layers.fourier_layer`.
+
     Args:
         width: channels.
         num_modes: kept modes per axis in space order.
         hidden: hidden width of the channel MLP; 0 for Li et al.'s original layer.
+        first: whether this is the first layer, whose input is no pre-activation.
         last: whether this is the last layer, which ends without activation.
-        backend: of the spectral convolution.
+        engine: ``backend``, ``memory`` and ``precision``.
     """
 
     def __init__(
-        self, width: int, num_modes: Sequence[int], hidden: int, *, last: bool, backend: str
+        self,
+        width: int,
+        num_modes: Sequence[int],
+        hidden: int,
+        *,
+        first: bool,
+        last: bool,
+        engine: Mapping[str, str],
     ) -> None:
         super().__init__()
-        self.last = last
-        self.spectral = SpectralConv(width, width, num_modes, backend=backend)
+        self.first, self.last = first, last
+        self.engine = dict(engine)
+        self.spectral = SpectralConv(width, width, num_modes, backend=engine["backend"])
         self.skip = nn.Linear(width, width)
-        self.channel_mlp = _pointwise_mlp(width, hidden, width) if hidden else None
+        self.channel_mlp = PointwiseMLP(width, hidden, width) if hidden else None
         if hidden:
             self.gate = nn.Parameter(torch.ones(width))
 
-    def forward(self, v: Float[Tensor, "batch *layout width"]) -> Float[Tensor, "batch *layout width"]:
-        """Return the layer's output on the same grid."""
-        mixed = self._activate(self.skip(v) + self.spectral(v))
-        if self.channel_mlp is None:
-            return mixed
-        return self._activate(torch.addcmul(self.channel_mlp(mixed), v, self.gate))
+    def forward(self, u: Float[Tensor, "batch *layout width"]) -> Float[Tensor, "batch *layout width"]:
+        """Return the layer's pre-activation on the same grid."""
+        weights = FourierLayerWeights(self.spectral.weight, self.skip.weight, self.skip.bias)
+        if self.channel_mlp is not None:
+            weights = replace(weights, **self.channel_mlp.weights(), gate=self.gate)
+        return fourier_layer(
+            u, weights, self.spectral.num_modes, first=self.first, last=self.last, **self.engine
+        )
 
-    def _activate(self, v: Tensor) -> Tensor:
-        return v if self.last else F.gelu(v)
 
-
-def _pointwise_mlp(in_channels: int, hidden: int, out_channels: int) -> nn.Module:
+def _pointwise(in_channels: int, hidden: int, out_channels: int, **engine: Any) -> nn.Module:
     if hidden == 0:
         return nn.Linear(in_channels, out_channels)
-    return nn.Sequential(nn.Linear(in_channels, hidden), nn.GELU(), nn.Linear(hidden, out_channels))
+    return PointwiseMLP(in_channels, hidden, out_channels, **engine)
 
 
 def _modes_per_axis(num_modes: int | Sequence[int], axis_names: Sequence[str]) -> tuple[int, ...]:

@@ -1,9 +1,12 @@
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from pdesurrogate.layers import BACKENDS, SpectralConv, spectral_conv
+from pdesurrogate.layers.spectral_backends import choose_backend
+from pdesurrogate.layers.spectral_cost import COSTS, calibrate
 
 CASES = [
     ((16,), (7,)),
@@ -123,23 +126,127 @@ def test_a_bfloat16_field_and_weight_come_back_as_bfloat16_of_the_float32_result
     torch.testing.assert_close(v, expected.bfloat16(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    ("num_modes", "gradient", "expected"), [(8, False, "dft"), (48, False, "fft"), (48, True, "dft")]
+    ("grid", "num_modes"), [((12, 10), (6, 5)), ((9, 8), (7, 8)), ((8, 6, 7), (4, 5, 7))]
 )
-def test_the_automatic_backend_takes_ffts_for_many_modes_without_gradients(
-    monkeypatch, num_modes, gradient, expected
-):
-    used = []
+def test_a_base_is_added_and_left_as_it_was(grid, num_modes, backend):
+    u, weight = sample(grid, num_modes)
+    field = to_layout(u)
+    base = torch.randn(*field.shape[:-1], 2, dtype=torch.float64)
+    before = base.clone()
+    sum_ = spectral_conv(field, weight, num_modes, base=base, backend=backend)
+    expected = base + spectral_conv(field, weight, num_modes, backend=backend)
+    torch.testing.assert_close(sum_, expected, rtol=0, atol=1e-12)
+    assert torch.equal(base, before)
 
-    def spy(name, run):
-        return lambda *inputs: (used.append(name), run(*inputs))[1]
 
-    for name, run in list(BACKENDS.items()):
-        monkeypatch.setitem(BACKENDS, name, spy(name, run))
-    conv = SpectralConv(2, 2, (num_modes,))
-    with torch.set_grad_enabled(gradient):
-        conv(torch.randn(1, 64, 2))
-    assert used == [expected]
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_through_a_base_and_to_another_grid_are_exact(backend):
+    u, weight = sample((4, 5), (3, 4), in_channels=2, out_channels=2)
+    base = torch.randn(1, 8, 7, 2, dtype=torch.float64)
+    inputs = [t.clone().requires_grad_() for t in (to_layout(u)[:1], weight, base)]
+
+    def convolve(field, matrices, base):
+        return spectral_conv(field, matrices, (3, 4), base=base, out_grid=(7, 8), backend=backend)
+
+    assert torch.autograd.gradcheck(convolve, inputs)
+    assert torch.autograd.gradgradcheck(convolve, inputs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("out_grid", [(24, 20), (13, 9), (7, 11)])
+def test_on_another_grid_it_is_the_same_function_of_space(out_grid, backend):
+    """The kept modes' function, sampled elsewhere: convolving fields sampled there gives the same."""
+
+    def waves(grid):
+        y, x = (2 * math.pi * torch.arange(n, dtype=torch.float64) / n for n in grid)
+        y = y[:, None]
+        return (0.3 + torch.cos(2 * y + x) + torch.sin(y - 2 * x) + 0.5 * torch.cos(x)).view(1, 1, *grid)
+
+    _, weight = sample((16, 16), (7, 5), in_channels=1)
+    coarse, fine = waves((16, 18)), waves(out_grid)
+    there = spectral_conv(to_layout(coarse), weight, (7, 5), out_grid=out_grid, backend=backend)
+    expected = spectral_conv(to_layout(fine), weight, (7, 5), backend=backend)
+    torch.testing.assert_close(there, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_strides_do_not_matter(backend):
+    u, weight = sample((12, 10), (6, 5))
+    contiguous = to_layout(u).contiguous()
+    expected = spectral_conv(contiguous, weight, (6, 5), backend=backend)
+    channels_last = u.contiguous(memory_format=torch.channels_last)
+    every_other = torch.stack([contiguous, contiguous], -1)[..., 0]
+    backwards = contiguous.flip(0).contiguous().flip(0)
+    for field in (to_layout(u), to_layout(channels_last), every_other, backwards):
+        v = spectral_conv(field, weight, (6, 5), base=torch.zeros_like(expected), backend=backend)
+        torch.testing.assert_close(v, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("grid", "num_modes", "expected"),
+    [((64, 64), (24, 24), "dft"), ((512,), (512,), "fft"), ((64, 64, 40), (16, 16, 16), "dft")],
+)
+def test_the_automatic_backend_takes_products_for_few_modes_and_ffts_for_many(grid, num_modes, expected):
+    sizes = {"batch": 8, "channels": 32, "dtype": torch.float32, "device": torch.device("cpu")}
+    assert choose_backend("auto", grid, num_modes, **sizes) == expected
+    assert choose_backend("reference", grid, num_modes, **sizes) == "reference"
+    assert choose_backend("auto", grid, num_modes, **{**sizes, "dtype": torch.bfloat16}) == "dft"
+
+
+def test_a_calibration_finds_costs_that_predict_what_it_measured():
+    cases = (((16,), (8,), 4, 8), ((32, 32), (8, 8), 2, 8), ((48, 48), (48, 48), 2, 8), ((128,), (64,), 4, 8))
+    costs = calibrate("cpu", repeats=3, cases=cases)
+    assert costs.keys() == COSTS["cpu"].keys()
+    for constants in costs.values():
+        assert constants.keys() == COSTS["cpu"]["dft"].keys()
+        assert min(constants.values()) >= 0
+        assert 0 < sum(constants.values()) < 1e-3
+
+
+def test_a_backend_that_this_device_lacks_is_refused_with_those_that_are_there(monkeypatch):
+    missing = dataclasses.replace(BACKENDS["dft"], refusal=lambda device, dtype: "there is no such chip")
+    monkeypatch.setitem(BACKENDS, "special", missing)
+    with pytest.raises(
+        ValueError, match=r"'special' cannot run here: there is no such chip.*dft, fft, reference"
+    ):
+        spectral_conv(torch.randn(1, 8, 2), torch.randn(3, 2, 2, 2), (4,), backend="special")
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_complex_and_whole_numbers_are_refused(dtype):
+    with pytest.raises(TypeError, match="acts on real fields"):
+        spectral_conv(torch.ones(1, 8, 2, dtype=dtype), torch.randn(3, 2, 2, 2), (4,))
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 2), (1, 0, 2), (1, 8, 0)])
+def test_an_empty_axis_is_refused_with_the_shape(shape):
+    with pytest.raises(ValueError, match="at least one entry on every axis"):
+        spectral_conv(torch.zeros(shape), torch.randn(3, shape[-1], 2, 2), (4,))
+
+
+def test_modes_above_the_nyquist_mode_of_the_output_grid_are_refused():
+    with pytest.raises(ValueError, match="num_modes of at most 3"):
+        spectral_conv(torch.randn(1, 8, 2), torch.randn(3, 2, 2, 2), (4,), out_grid=(3,))
+
+
+@pytest.mark.parametrize("precision", ["full", "tf32", "bf16"])
+@pytest.mark.parametrize(("grid", "num_modes"), [((64, 64), (24, 24)), ((33, 40), (16, 17))])
+def test_each_precision_keeps_its_stated_error(precision, grid, num_modes):
+    u, weight = sample(grid, num_modes, in_channels=32, out_channels=32)
+    field = to_layout(u)
+    exact = spectral_conv(field, weight, num_modes, backend="reference")
+    v = spectral_conv(field.float(), weight.float(), num_modes, precision=precision)
+    error = float((v.double() - exact).norm() / exact.norm())
+    assert error < {"full": 1e-6, "tf32": 1e-3, "bf16": 8e-3}[precision]
+    assert precision != "bf16" or error > 1e-4
+
+
+def test_an_unknown_precision_gets_a_suggestion():
+    with pytest.raises(ValueError, match=r"Unknown precision 'bf61'.*Did you mean 'bf16'"):
+        SpectralConv(2, 2, (4, 4), precision="bf61")
 
 
 def test_initial_weights_keep_the_variance_of_every_mode():

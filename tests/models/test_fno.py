@@ -15,6 +15,7 @@ CHANGES = {
     "lift_ratio": 3.0,
     "projection_ratio": 3.0,
     "coordinates": "periodic",
+    "precision": "bf16",
 }
 ORIGINAL = {"channel_mlp": 0, "lift_ratio": 0, "projection_ratio": 0}
 """Options whose value 0 removes a part, as in the paper's original layer."""
@@ -45,6 +46,21 @@ def test_backends_give_the_same_forecast(plane, build_model, sample_windows):
     inputs = sample_windows(plane)
     dft, fft = (build_model("fno", plane, backend=backend)(*inputs) for backend in ("dft", "fft"))
     torch.testing.assert_close(dft, fft, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", ["speed", "minimal"])
+@pytest.mark.parametrize("options", [{}, ORIGINAL, {"time": "axis", "num_modes": (4, 4, 3), "padding": 0.5}])
+def test_memory_modes_keep_the_forecast_and_the_gradients(
+    memory, options, plane, build_model, sample_windows
+):
+    frames, parameters = sample_windows(plane, dtype=torch.float64)
+    outcomes = []
+    for mode in (memory, "lean"):
+        model = build_model("fno", plane, memory=mode, **options).double()
+        future = model(frames, parameters)
+        outcomes.append([future, *torch.autograd.grad(future.square().sum(), list(model.parameters()))])
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
 
 
 @torch.no_grad()
@@ -192,6 +208,8 @@ def test_modes_above_nyquist_name_the_axis_and_the_largest_number(channel, build
         ({"padding": 0.5}, "every axis is periodic"),
         ({"padding": -0.5}, "between 0 and 1"),
         ({"backend": "dtf"}, "Did you mean"),
+        ({"memory": "leen"}, "Did you mean 'lean'"),
+        ({"precision": "bf61"}, "Did you mean 'bf16'"),
     ],
 )
 def test_a_bad_option_is_refused_with_what_is_allowed(options, sentence, plane, build_model):

@@ -2,21 +2,28 @@
 
 from .bands import RadialBands
 from .derivatives import derivative, gradient, laplacian
+from .dft_plan import DFTPlan, dft_plan
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
 from .resampling import resample
-from .truncated import (
-    DFTPlan,
-    dft_plan,
-    kept_modes,
-    kept_shape,
-    pruned_forward,
-    pruned_inverse,
-    require_resolved,
+from .transforms import (
+    DFTTransform,
+    FFTTransform,
+    ReferenceTransform,
+    TruncatedTransform,
+    complex_modes,
+    real_planes,
+    truncated_transform,
 )
+from .truncated import kept_modes, kept_shape, pruned_forward, pruned_inverse, require_resolved
 
 __all__ = [
     "DFTPlan",
+    "DFTTransform",
+    "FFTTransform",
     "RadialBands",
+    "ReferenceTransform",
+    "TruncatedTransform",
+    "complex_modes",
     "derivative",
     "dft_plan",
     "forward_transform",
@@ -29,7 +36,9 @@ __all__ = [
     "multiplicity",
     "pruned_forward",
     "pruned_inverse",
+    "real_planes",
     "require_resolved",
     "resample",
+    "truncated_transform",
     "wavenumbers",
 ]

@@ -1,0 +1,160 @@
+"""Predicted time of the truncated transforms: operations and bytes times measured constants.
+
+The time of an analysis and a synthesis is a sum of four counts, each with a constant of the device:
+
+- ``flops`` of the matrix products, or ``butterflies`` (points times log₂ of the axis) of the FFTs,
+- ``bytes`` read and written by every stage and every copy,
+- ``far_bytes``, the same bytes again where the fields are larger than the near cache (`NEAR_CACHE`),
+- ``calls`` of an operation, each of which costs the host a fixed time.
+
+`calibrate` measures the transforms on a spread of sizes and fits the constants (non-negative least squares on
+relative errors). `COSTS` holds what it found; only which of two routes is faster depends on them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..fields.fourier import DFTTransform, FFTTransform, TruncatedTransform, kept_shape
+
+COSTS: dict[str, dict[str, dict[str, float]]] = {
+    # Measured by `calibrate` on one core of a Zen 4 server CPU with AVX-512, large blocks kept by malloc.
+    "cpu": {
+        "dft": {"work": 1.2e-11, "bytes": 1.7e-11, "far_bytes": 2.4e-11, "calls": 7.9e-6},
+        "fft": {"work": 7.8e-11, "bytes": 2.4e-11, "far_bytes": 7.2e-11, "calls": 4.7e-6},
+    },
+    # Predicted for an H200 (50 TFLOP/s float32 products, 4.3 TB/s from memory, 3.5 times that from cache).
+    "cuda": {
+        "dft": {"work": 2.0e-14, "bytes": 6.7e-14, "far_bytes": 1.7e-13, "calls": 5.0e-6},
+        "fft": {"work": 5.0e-14, "bytes": 6.7e-14, "far_bytes": 1.7e-13, "calls": 5.0e-6},
+    },
+}
+"""Seconds per count by kind of device and route; kinds of device without an entry use those of ``cuda``."""
+
+COUNTS = ("work", "bytes", "far_bytes", "calls")
+
+NEAR_CACHE = {"cpu": 2 * 2**20, "cuda": 40 * 2**20}
+"""Bytes of fields up to which stages find their operands in cache: a core's L2, an H200's L2."""
+
+CALIBRATION_CASES = (
+    ((64, 64), (16, 16), 8, 32),
+    ((64, 64), (24, 24), 8, 32),
+    ((64, 64), (48, 48), 8, 32),
+    ((64, 64), (64, 64), 4, 32),
+    ((128, 128), (24, 24), 2, 32),
+    ((128, 128), (64, 64), 2, 32),
+    ((256, 256), (16, 16), 1, 16),
+    ((256, 256), (64, 64), 1, 32),
+    ((512,), (64,), 16, 32),
+    ((512,), (512,), 16, 32),
+    ((32, 32, 32), (16, 16, 16), 1, 20),
+    ((32, 32, 32), (32, 32, 32), 1, 20),
+    ((12, 12), (4, 4), 1, 4),
+)
+"""Grid, kept modes, batch and channels of what `calibrate` times."""
+
+
+def transform_counts(
+    backend: str,
+    grid: Sequence[int],
+    num_modes: Sequence[int],
+    *,
+    batch: int,
+    channels: int,
+    dtype: torch.dtype,
+    device_type: str,
+) -> tuple[float, ...]:
+    """Return the `COUNTS` of one analysis and one synthesis together."""
+    fields = batch * channels
+    sizes, kept = (grid[-1], *grid[:-1]), kept_shape(num_modes)
+    kept = (kept[-1], *kept[:-1])
+    work = moved = 0.0
+    done, rest = 1, math.prod(sizes)
+    for axis, (n, k) in enumerate(zip(sizes, kept, strict=True)):
+        rest //= n
+        lines = fields * done * rest
+        planes = 1 if axis == 0 else 2
+        before, after = planes * n * lines, 2 * k * lines
+        if backend == "dft":
+            work += 2 * 2 * (2 * k) * (planes * n) * lines
+            moved += 2 * (before + after)
+        else:
+            work += 2 * planes * n * lines * math.log2(max(n, 2))
+            # In and out of the FFT at full length, and the cut or the zeros.
+            moved += 2 * (2 * before + 2 * after)
+        done *= k
+    if backend != "dft":
+        moved += 4 * fields * math.prod(grid)  # to channels first and back
+    calls = 2.0 * len(grid) + 4 if backend == "dft" else 6.0 * len(grid) + 6
+    moved *= dtype.itemsize
+    near = NEAR_CACHE.get(device_type, NEAR_CACHE["cuda"])
+    far = moved if fields * math.prod(grid) * dtype.itemsize > near else 0.0
+    # Products and butterflies in float64 take twice as long.
+    return work * (2 if dtype == torch.float64 else 1), moved, far, calls
+
+
+def transform_seconds(
+    backend: str,
+    grid: Sequence[int],
+    num_modes: Sequence[int],
+    *,
+    batch: int,
+    channels: int,
+    dtype: torch.dtype = torch.float32,
+    device_type: str = "cpu",
+) -> float:
+    """Return the predicted time in seconds of one analysis and one synthesis."""
+    cost = COSTS.get(device_type, COSTS["cuda"])[backend]
+    counts = transform_counts(
+        backend, grid, num_modes, batch=batch, channels=channels, dtype=dtype, device_type=device_type
+    )
+    return sum(cost[name] * count for name, count in zip(COUNTS, counts, strict=True))
+
+
+def calibrate(
+    device: torch.device | str = "cpu", *, repeats: int = 5, cases: Sequence[tuple] = CALIBRATION_CASES
+) -> dict[str, dict[str, float]]:
+    """Measure the transforms on a device in float32 and return the fitted constants, an entry of `COSTS`."""
+    from scipy.optimize import nnls  # at call time: it is slow to import and no model needs it
+
+    device = torch.device(device)
+    costs = {}
+    for backend, route in (("dft", DFTTransform), ("fft", FFTTransform)):
+        counts, seconds = [], []
+        for grid, num_modes, batch, channels in cases:
+            transform = route(grid, num_modes, torch.float32, str(device))
+            u = torch.randn(batch, grid[-1], *grid[:-1], channels, device=device)
+            sizes = {"batch": batch, "channels": channels, "dtype": torch.float32, "device_type": device.type}
+            counts.append(transform_counts(backend, grid, num_modes, **sizes))
+            seconds.append(_median_seconds(partial(_there_and_back, transform, u), device, repeats))
+        relative = np.array(counts) / np.array(seconds)[:, None]
+        scale = np.maximum(relative.max(axis=0), 1e-300)
+        constants, _ = nnls(relative / scale, np.ones(len(seconds)))
+        costs[backend] = dict(zip(COUNTS, (constants / scale).tolist(), strict=True))
+    return costs
+
+
+def _there_and_back(transform: TruncatedTransform, u: Tensor) -> Tensor:
+    return transform.synthesise(transform.analyse(u))
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    times = []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = clock()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(clock() - start)
+    return float(np.median(times[1:]))
