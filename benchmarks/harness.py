@@ -138,13 +138,11 @@ def _relative(ours: Tensor, reference: Tensor) -> float:
 def _median_ranks(size: int) -> tuple[int, int]:
     """Indices of the order statistics that enclose the median with at least 95 % confidence, or the ends."""
     tail, low = 0.0, 0
-    for k in range(size // 2):
+    for k in range((size - 1) // 2):
         tail += math.comb(size, k) / 2**size
         if tail > 0.025:
             break
-        low = k + 1
-    # low counts the order statistics that can be left out at each end.
-    low = max(0, min(low, (size - 1) // 2))
+        low = k
     return low, size - 1 - low
 
 

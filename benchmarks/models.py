@@ -79,6 +79,8 @@ def build_ours(
     module = MODELS.build(kind, box_spec(len(grid)), 1, 1, **options)
     seconds = time.perf_counter() - start
     module.check_grid(tuple(grid))
+    if not any(p.requires_grad for p in module.parameters()):
+        raise OptionError(f"model {kind!r} has no weights; there is no training step to measure.")
 
     def call(u: Tensor) -> Tensor:
         future: Tensor = module(u.unsqueeze(1), u.new_empty(u.shape[0], 0))

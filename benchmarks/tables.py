@@ -1,0 +1,128 @@
+"""Write ``docs/benchmarks.md`` from the result files: ``python -m benchmarks.tables``.
+
+The page is generated and never edited; a test compares it with what this module makes of the committed
+results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .machine import ROOT
+from .record import RESULTS
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEADER = """# Benchmarks
+
+This page is written by `python -m benchmarks.tables` from the files in `benchmarks/results`.
+
+All contestants of a table ran interleaved in one process, from the same weights, after a check that outputs
+and gradients agree. Times are medians, speed-ups are medians of the ratio within one repeat, with the 95 %
+confidence interval of that median. The allocator setting holds for all. Peak memory is that of one forward
+and backward pass above the level before it, `V` being one activation field. Start-up is the time of building
+the model and of its first step, everything compiled or tabulated included.
+"""
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page for results by name, in the order of their names."""
+    parts = [HEADER]
+    for name in sorted(results):
+        parts.append(_section(results[name]))
+    if not results:
+        parts.append("No results are committed.\n")
+    return "\n".join(parts)
+
+
+def load(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Return the committed results by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(load()))
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def _section(result: Mapping[str, Any]) -> str:
+    table = _cases(result["cases"]) if "cases" in result else _phases(result)
+    lines = [f"## {result['title']}", "", f"`{result['command']}`", "", *table, "", _conditions(result), ""]
+    return "\n".join(lines)
+
+
+def _phases(result: Mapping[str, Any]) -> list[str]:
+    phases = result["phases"]
+    names = list(dict.fromkeys(name for phase in phases.values() for name in phase))
+    startup, memory = result.get("startup_seconds", {}), result.get("peak_memory", {})
+    extra = (["peak memory"] if memory else []) + (["start-up s"] if startup else [])
+    rows = []
+    for name in names:
+        cells = [_cell(phase.get(name)) for phase in phases.values()]
+        if memory:
+            cells.append(f"{memory[name]['MiB']:g} MiB = {memory[name]['V']:g} V" if name in memory else "")
+        if startup:
+            cells.append(" + ".join(f"{s:g}" for s in startup[name].values()) if name in startup else "")
+        rows.append([name, *cells])
+    return _markdown(["", *phases, *extra], rows)
+
+
+def _cases(cases: Mapping[str, Any]) -> list[str]:
+    first = next(iter(cases.values()))
+    heads = [f"{name}, {phase}" for phase, table in first["phases"].items() for name in table]
+    rows = []
+    for label, case in cases.items():
+        cells = [_cell(row) for table in case["phases"].values() for row in table.values()]
+        start = ", ".join(f"{s:g}" for s in case["first_call_seconds"].values())
+        rows.append([label, *cells, start])
+    return _markdown(["case", *heads, "first call s"], rows)
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    text = f"{row['milliseconds']['median']:.3g} ms"
+    if "speedup" in row:
+        low, high = row["speedup"]["interval"]
+        text += f", **{row['speedup']['median']:.2f}x** ({low:.2f} to {high:.2f})"
+    return text
+
+
+def _conditions(result: Mapping[str, Any]) -> str:
+    machine, settings = result["machine"], result["settings"]
+    on = machine["gpu"] or machine["processor"]
+    if "equality" in result:
+        equal = result["equality"]
+    else:
+        found = [case["equality"] for case in result["cases"].values()]
+        equal = {key: max(case[key] for case in found) for key in found[0]}
+    differences = ", ".join(f"{key} {value:.0e}" for key, value in equal.items())
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    facts = [
+        f"{on}, {machine['cores']} cores, {machine['instructions']}",
+        f"{settings['threads']} thread(s), {settings['clock']} clock, {settings['repeats']} repeats",
+        f"precision {settings['precision']}",
+        f"allocator {settings['allocator']}",
+        f"load average {_words(result['load_average'])}",
+        f"largest relative differences: {differences}",
+        f"revision {result['revision']}",
+        versions,
+    ]
+    return "; ".join(facts) + "."
+
+
+def _words(values: Iterable[Any]) -> str:
+    return " to ".join(str(value) for value in values)
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The commands of the benchmarks on the smallest cases, their messages, and the generated page."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks import machine, optimiser, record, spectral, step, tables
+from benchmarks.harness import NotEqualError
+from benchmarks.options import OptionError
+
+TINY = ["grid=8", "num_modes=4", "width=4", "batch=2", "repeats=2", "model.depth=2"]
+
+
+@pytest.fixture(autouse=True)
+def _results_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(step, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(spectral, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(optimiser, "tune_allocator", lambda kind: kind)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def result(tmp_path, name):
+    return json.loads((tmp_path / f"{name}.json").read_text())
+
+
+def test_a_step_is_measured_against_neuraloperator_and_recorded(tmp_path):
+    step.main([*TINY, "peak=false", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert set(found["phases"]) == {"forward", "forward + backward", "step"}
+    assert found["phases"]["step"]["pdesurrogate"]["speedup"]["median"] > 0
+    assert found["equality"]["output"] < 1e-5
+    assert found["equality"]["gradient"] < 1e-4
+    assert found["command"].startswith("python -m benchmarks.step grid=8")
+    assert set(found["startup_seconds"]) == {"neuraloperator", "pdesurrogate"}
+    assert {"threads", "clock", "allocator", "repeats"} <= set(found["settings"])
+    assert found["machine"]["processor"]
+    assert len(found["load_average"]) == 2
+    assert "pdesurrogate" in tables.page({"tiny": found})
+
+
+def test_a_model_without_a_peer_is_measured_alone(tmp_path):
+    step.main(["model=unet", "grid=16", "batch=2", "width=4", "repeats=2", "peak=false", "name=tiny"])
+    phases = result(tmp_path, "tiny")["phases"]
+    assert list(phases["step"]) == ["pdesurrogate"]
+    assert "speedup" not in phases["step"]["pdesurrogate"]
+
+
+def test_contestants_that_differ_are_not_timed(monkeypatch):
+    original = step.build_peer
+
+    def wrong_peer(*args, **options):
+        peer = original(*args, **options)
+        with torch.no_grad():
+            next(peer.module.parameters()).mul_(1.01)
+        return peer
+
+    monkeypatch.setattr(step, "build_peer", wrong_peer)
+    monkeypatch.setattr(step, "interleave", lambda *args, **options: pytest.fail("something was timed"))
+    with pytest.raises(NotEqualError, match="Nothing was timed"):
+        step.main([*TINY, "peak=false"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("gird=8", "no option 'gird'. Did you mean 'grid'"),
+        ("grid=eight", "give one whole number or several"),
+        ("grid", "options are written key=value"),
+        ("batch=0", "batch is 0; it must be at least 1"),
+        ("compile=maybe", "give true or false"),
+        ("precision=fp8", "precision is 'fp8'"),
+        ("model=fmo", "Unknown model 'fmo'. Did you mean 'fno'"),
+        ("model.depht=2", "has no option 'depht'. Did you mean 'depth'"),
+        ("num_modes=4,4,4", "grid has 2 axes and num_modes 3"),
+        ("grid=2", "4 modes"),
+        ("model=persistence", "has no weights"),
+        ("name=../x", "it becomes a file name"),
+        ("threads=2 clock=thread", "give clock=wall or threads=1"),
+        ("model.channel_mlp=0", "neuraloperator's FNO has no such architecture"),
+    ],
+)
+def test_a_bad_option_is_answered_with_a_sentence(word, message, as_users_run):
+    words = [] if word == "model=persistence" else TINY
+    with pytest.raises(ValueError, match=re.escape(message)):
+        step.main([*words, *word.split()])
+
+
+def test_a_bad_option_ends_the_command_without_a_traceback(repository):
+    command = [sys.executable, "-m", "benchmarks.step", "gird=8"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There is no option 'gird'")
+
+
+def test_the_peak_memory_is_that_of_a_process_of_its_own(repository):
+    words = [*TINY, "grid=32", "batch=8", "width=16", "peak_only=true"]
+    command = [sys.executable, "-m", "benchmarks.step", *words]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    peaks = json.loads(done.stdout.splitlines()[-1])
+    assert set(peaks) == {"neuraloperator", "pdesurrogate"}
+    if sys.platform == "linux" and None not in peaks.values():
+        assert all(0 < peak < 2**28 for peak in peaks.values())
+
+
+def test_a_spectral_case_is_measured_and_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        spectral, "CASES", (spectral.Case((8, 10), 3, 2, 4), spectral.Case((6, 6, 8), 2, 1, 3))
+    )
+    spectral.main(["repeats=2", "backends=dft,fft", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert list(found["cases"]) == ["8x10 m3 B2 C4", "6x6x8 m2 B1 C3"]
+    assert found["cases"]["8x10 m3 B2 C4"]["equality"]["gradient"] < 1e-4
+    assert "8x10 m3 B2 C4" in tables.page({"tiny": found})
+
+
+def test_an_unknown_spectral_case_lists_the_known_ones():
+    with pytest.raises(OptionError, match="64x64 m12 B16 C32"):
+        spectral.main(["only=65x65"])
+
+
+def test_the_optimiser_step_is_measured_and_equal_to_adam_on_complex_weights(tmp_path):
+    optimiser.main(["width=4", "num_modes=4", "repeats=2", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert found["equality"]["weights"] < 1e-6
+    assert len(found["phases"]["optimiser step"]) == 4
+    assert "optimiser step" in tables.page({"tiny": found})
+
+
+def test_the_allocator_setting_says_what_is_in_force():
+    assert machine.tune_allocator("default") == "default"
+
+
+def test_the_committed_page_is_what_the_results_give(repository):
+    committed = (repository / "docs" / "benchmarks.md").read_text()
+    results = tables.load(repository / "benchmarks" / "results")
+    assert committed == tables.page(results), "run: python -m benchmarks.tables"
+
+
+def test_every_committed_result_names_its_conditions(repository):
+    for name, found in tables.load(repository / "benchmarks" / "results").items():
+        assert {"command", "revision", "machine", "versions", "settings", "load_average"} <= set(found), name
