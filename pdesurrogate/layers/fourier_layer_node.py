@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..fields.fourier import TruncatedTransform
+from .fourier_layer_native import native_group_backward, native_group_forward
+from .native import native_applies
 from .pointwise_mlp import add_product, add_sum, differentiable_backward, piece_rows
 from .precision import products_in
 
@@ -75,9 +77,10 @@ class FourierLayerNode(torch.autograd.Function):
         v_hat = _analyse(u, y, transform, options, groups, mixing.dtype, keep_v=mlp is not None)
         mixed = torch.bmm(v_hat, mixing)
         s = hidden = None
+        native = mlp is not None and native_applies(u, *pointwise)
         if differentiable and mlp is not None and options.memory != "minimal":
             s = torch.empty_like(u)
-            if options.memory == "speed":
+            if options.memory == "speed" and not native:
                 hidden = u.new_empty(*u.shape[:-1], mlp.inward.bias.shape[0])
         for group in groups:
             if mlp is None:
@@ -85,7 +88,12 @@ class FourierLayerNode(torch.autograd.Function):
                 _skip_and_convolution(v, mixed[:, group], transform, weights.skip, y[group])
                 continue
             v = u[group] if options.first else y[group]
-            s_group = torch.empty_like(v) if s is None else s[group]
+            s_group = None if s is None else s[group]
+            if native:
+                waves = transform.synthesise(mixed[:, group])
+                native_group_forward(waves, v, pointwise, s_group, y[group], last=options.last)
+                continue
+            s_group = torch.empty_like(v) if s_group is None else s_group
             _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
             _mlp_and_gate(v, s_group, mlp, options, y[group], None if hidden is None else hidden[group])
         if differentiable:
@@ -166,6 +174,8 @@ def _layer_backward(
 ) -> tuple[Tensor, ...]:
     weights, mixing = _cast(u.dtype, pointwise), _mixing(spectral, u.dtype)
     groups = _groups(u)
+    ends = {"first": options.first, "last": options.last}
+    native = weights.mlp is not None and native_applies(u, gradient, *pointwise)
     sums = [torch.zeros_like(w) for w in pointwise]
     mixed = torch.bmm(v_hat, mixing) if weights.mlp is not None and s is None else None
     grad_u = torch.empty_like(u)
@@ -178,6 +188,12 @@ def _layer_backward(
             if mixed is not None:
                 v = u[group] if options.first else F.gelu(u[group])
                 _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
+            if native:
+                grad_s = native_group_backward(
+                    u[group], s_group, gradient[group], pointwise, sums, grad_u[group], **ends
+                )
+                transform.synthesise_adjoint(grad_s, out=grad_mixed[:, group])
+                continue
             hidden_group = None if hidden is None else hidden[group]
             grad_s = _mlp_backward(s_group, hidden_group, gradient[group], weights.mlp, options, sums[2:6])
         _skip_and_gate_backward(u[group], grad_s, gradient[group], weights, options, sums, grad_u[group])

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from . import native
+from .native import native_applies
 from .precision import check_precision, products_in, working_dtype
 from .tracing import needs_plain_operations
 
@@ -85,6 +87,8 @@ class _PointwiseMLP(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(u, weight1, bias1, weight2, bias2)
         ctx.precision = precision
+        if native_applies(u, weight1, bias1, weight2, bias2):
+            return native.mlp_forward(u, weight1, bias1, weight2, bias2)
         into_hidden, hidden_bias, out_of_hidden, bias = _cast(u.dtype, weight1, bias1, weight2, bias2)
         y = u.new_empty(u.shape[0], weight2.shape[0])
         step = _step(u, weight1)
@@ -107,6 +111,8 @@ def _mlp_backward(
     inputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor], gradient: Tensor, wants_input: bool
 ) -> tuple[Tensor | None, ...]:
     u, weight1, bias1, weight2, bias2 = inputs
+    if native_applies(gradient, *inputs):
+        return native.mlp_backward(gradient, u, weight1, bias1, weight2, needs_x=wants_input)
     into_hidden, hidden_bias, _, _ = _cast(u.dtype, weight1, bias1, weight2, bias2)
     weight1_, weight2_ = weight1.to(u.dtype), weight2.to(u.dtype)
     grad_u = torch.empty_like(u) if wants_input else None

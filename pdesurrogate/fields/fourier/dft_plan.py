@@ -98,17 +98,34 @@ class DFTPlan:
             strict=True,
         ):
             lead //= k
-            out = _table_product(table, out.reshape(lead, 2 * k, rest))
+            out = _points_last(_table_product(table, _modes_together(out, lead, k, rest)), n, rest)
             rest *= n
-        out = out.reshape(batch, 2 * self.layout_kept[0], rest)
+        out = _modes_together(out, batch, self.layout_kept[0], rest)
         if accumulate is None:
-            return _table_product(tables[0], out).view(batch, *self.layout_grid, channels)
+            return _table_product(tables[0], out).unflatten(-1, (*self.layout_grid[1:], channels))
         sum_ = accumulate.view(batch, self.layout_grid[0], rest)
         sum_.baddbmm_(tables[0].expand(batch, -1, -1), out)
         return accumulate
 
 
+def _points_last(out: Tensor, n: int, rest: int) -> Tensor:
+    """View ``(lead, 2 n, rest)`` as ``(lead, 2, n rest)``."""
+    if torch.compiler.is_compiling():
+        # One dimension at a time: for symbolic sizes, a view that merges and splits at once is not understood.
+        return out.unflatten(1, (2, n)).flatten(2)
+    return out.view(-1, 2, n * rest)
+
+
+def _modes_together(out: Tensor, lead: int, k: int, rest: int) -> Tensor:
+    """View ``(lead k, 2, rest)`` as ``(lead, 2 k, rest)``."""
+    if torch.compiler.is_compiling():
+        return out.flatten(0, -3).unflatten(0, (lead, k)).flatten(1, 2)
+    return out.reshape(lead, 2 * k, rest)
+
+
 def _table_product(table: Tensor, batch: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return torch.matmul(table, batch)
     # Not torch.matmul: for operands that require gradients it may fold the batch, which copies it.
     return torch.bmm(table.expand(batch.shape[0], -1, -1), batch)
 
@@ -140,12 +157,13 @@ def half_axis_multiplicity(size: int, num_kept: int) -> Float[Tensor, " kept"]:
     That is the mean and, where it is kept, the Nyquist mode of an even size.
     """
     twice = 2 * torch.arange(num_kept)
-    return torch.where(twice % size == 0, 1.0, 2.0).to(torch.float64)
+    return torch.where((twice == 0) | (twice == size), 1.0, 2.0).to(torch.float64)
 
 
 def _phases(modes: Sequence[int], size: int) -> Tensor:
-    product = torch.outer(torch.tensor(modes), torch.arange(size)) % size
-    return product.to(torch.float64) * (2 * math.pi / size)
+    product = torch.outer(torch.tensor(modes), torch.arange(size)).to(torch.float64)
+    # k·n mod N, exact in float64: the tracers do not know the integers' remainder by a symbolic size.
+    return (product - size * torch.floor(product / size)) * (2 * math.pi / size)
 
 
 def _half_axis_tables(size: int, num_modes: int) -> tuple[Tensor, Tensor]:

@@ -22,31 +22,43 @@ template <class V> static inline V get(const float* p) { V v; std::memcpy(&v, p,
 template <class V> static inline void put(float* p, V v) { std::memcpy(p, &v, sizeof(V)); }
 static inline long padded(long n) { return (n + 7) / 8 * 8; }
 
-// c[i][j] += sum_k a[i*ri + k*rk] * b[k*ld + j] for R rows and N vectors of columns, kept in registers.
+struct alignas(64) Line { float at[16]; };
+struct Buffer {  // zeroed floats on cache-line boundaries
+  long n; std::vector<Line> lines;
+  explicit Buffer(long size) : n(size), lines((size + 15) / 16 + 1, Line{}) {}
+  float* data() { return lines[0].at; }
+  float& operator[](long i) { return lines[0].at[i]; }
+};
+
+// c[i][j] = from[i*rf + j] + sum_k a[i*ri + k*rk] * b[k*ld + j], R rows and N vectors of columns in registers.
 template <class V, int R, int N>
-static inline void cell(long K, const float* a, long ri, long rk, const float* b, float* c, long ld) {
+static inline void cell(long K, const float* a, long ri, long rk, const float* b, float* c, long ld, const float* from, long rf) {
   constexpr int L = sizeof(V) / 4;
   V sum[R][N], w[N];
-  for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) sum[r][n] = get<V>(c + r * ld + n * L);
+  for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) sum[r][n] = get<V>(from + r * rf + n * L);
   for (long k = 0; k < K; k++) {
     for (int n = 0; n < N; n++) w[n] = get<V>(b + k * ld + n * L);
     for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) sum[r][n] += (V{} + a[r * ri + k * rk]) * w[n];
   }
   for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) put(c + r * ld + n * L, sum[r][n]);
 }
-template <class V, int N> static void panel(long M, long K, const float* a, long ri, long rk, const float* b, float* c, long ld) {
+template <class V, int N> static void panel(long M, long K, const float* a, long ri, long rk, const float* b, float* c, long ld,
+                                                   const float* from, long rf) {
   long i = 0;
-  for (; i + ROWS <= M; i += ROWS) cell<V, ROWS, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld);
-  for (; i + 4 <= M; i += 4) cell<V, 4, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld);
-  for (; i < M; i++) cell<V, 1, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld);
+  for (; i + ROWS <= M; i += ROWS) cell<V, ROWS, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
+  for (; i + 4 <= M; i += 4) cell<V, 4, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
+  for (; i < M; i++) cell<V, 1, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
 }
-// c (M, N) += a (M, K) b (K, N); N is a multiple of 8, a is read with any two strides.
-static void gemm(long M, long N, long K, const float* a, long ri, long rk, const float* b, float* c) {
+// c (M, N) = from + a (M, K) b (K, N); N is a multiple of 8, a is read with any two strides, from is c itself
+// or, with row stride 0, a bias.
+static void gemm(long M, long N, long K, const float* a, long ri, long rk, const float* b, float* c, const float* from, long rf) {
   long j = 0;
-  for (; j + 2 * WIDEST <= N; j += 2 * WIDEST) panel<vmax, 2>(M, K, a, ri, rk, b + j, c + j, N);
-  for (; j + WIDEST <= N; j += WIDEST) panel<vmax, 1>(M, K, a, ri, rk, b + j, c + j, N);
-  for (; j < N; j += 8) panel<v8, 1>(M, K, a, ri, rk, b + j, c + j, N);
+  for (; j + 2 * WIDEST <= N; j += 2 * WIDEST) panel<vmax, 2>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
+  for (; j + WIDEST <= N; j += WIDEST) panel<vmax, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
+  for (; j < N; j += 8) panel<v8, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
 }
+static void affine(long M, long N, long K, const float* a, Buffer& w, Buffer& bias, float* c) { gemm(M, N, K, a, padded(K), 1, w.data(), c, bias.data(), 0); }
+static void gather(long M, long N, long T, const float* a, const float* b, float* c) { gemm(M, N, T, a, 1, padded(M), b, c, c, N); }
 
 // x Phi(x) and its derivative. Phi(x) - 1/2 and gelu'(x) - 1/2 are odd; both are fitted on |x| <= 6 by
 // x times a rational function of x^2 with one denominator (minimax error 8e-8 each); beyond, 0 and 1.
@@ -66,13 +78,6 @@ template <bool SLOPE> static void gelu(long n, const float* from, float* value, 
   }
 }
 
-struct alignas(64) Line { float at[16]; };
-struct Buffer {  // zeroed floats on cache-line boundaries
-  long n; std::vector<Line> lines;
-  explicit Buffer(long size) : n(size), lines((size + 15) / 16 + 1, Line{}) {}
-  float* data() { return lines[0].at; }
-  float& operator[](long i) { return lines[0].at[i]; }
-};
 // (rows, columns) into rows padded to a multiple of 8 columns; transposed on request.
 static Buffer pack(const float* w, long rows, long columns, bool transpose) {
   long ld = padded(transpose ? rows : columns);
@@ -80,21 +85,30 @@ static Buffer pack(const float* w, long rows, long columns, bool transpose) {
   for (long i = 0; i < rows; i++) for (long j = 0; j < columns; j++) out[transpose ? j * ld + i : i * ld + j] = w[i * columns + j];
   return out;
 }
-static void load(const float* from, long rows, long n, float* to) {
-  std::fill(to, to + rows * padded(n), 0.0f);
-  for (long i = 0; i < rows; i++) std::memcpy(to + i * padded(n), from + i * n, 4 * n);
+// Copies T rows of n floats; where the new rows are longer, zeros fill them up to a multiple of 8.
+static void copy(const float* from, long old_row, float* to, long new_row, long T, long n) {
+  long whole = n / 8 * 8;
+  if (old_row == new_row) { std::memcpy(to, from, 4 * T * n); return; }
+  for (long i = 0; i < T; i++, from += old_row, to += new_row) {
+    if (new_row > n) put(to + whole, v8{});
+    for (long j = 0; j < whole; j += 8) put(to + j, get<v8>(from + j));
+    for (long j = whole; j < n; j++) to[j] = from[j];
+  }
 }
-static void store(const float* from, long rows, long n, float* to) {
-  for (long i = 0; i < rows; i++) std::memcpy(to + i * n, from + i * padded(n), 4 * n);
-}
-static void zero(long n, float* x) { std::fill(x, x + n, 0.0f); }
 static void times(long n, const float* by, float* x) { for (long i = 0; i < n; i++) x[i] *= by[i]; }
-static void spread(long T, Buffer& bias, float* to) { for (long i = 0; i < T; i++) std::copy_n(bias.data(), bias.n, to + i * bias.n); }
-static void sum_rows(long T, long ld, const float* from, float* sum) {
-  for (long i = 0; i < T; i++) for (long j = 0; j < ld; j++) sum[j] += from[i * ld + j];
+// bias + gate * x in every row, and the sum over rows of x, or of x times by.
+static void gated(long T, Buffer& bias, Buffer& gate, const float* x, float* to) {
+  for (long j = 0; j < gate.n; j += 8) {
+    v8 b = get<v8>(&bias[j]), g = get<v8>(&gate[j]);
+    for (long k = j; k < T * gate.n; k += gate.n) put(to + k, b + g * get<v8>(x + k));
+  }
 }
-static void gated(long T, Buffer& bias, Buffer& gate, const float* x, float* to) {  // bias + gate * x
-  for (long i = 0; i < T; i++) for (long j = 0; j < gate.n; j++) to[i * gate.n + j] = bias[j] + gate[j] * x[i * gate.n + j];
+static void sum_rows(long T, long ld, const float* x, const float* by, float* sum) {
+  for (long j = 0; j < ld; j += 8) {
+    v8 total = get<v8>(sum + j);
+    for (long k = j; k < T * ld; k += ld) total += by ? get<v8>(x + k) * get<v8>(by + k) : get<v8>(x + k);
+    put(sum + j, total);
+  }
 }
 
 static int threads = 1;
@@ -122,21 +136,21 @@ static const float* deliver(const float* from, long rows, long columns, float* t
 extern "C" void block_forward(long n, long C, long H, long on_x, long on_s, long on_o, const float* x, const float* spec, const float* W, const float* b,
                               const float* M1, const float* b1, const float* M2, const float* b2, const float* gate, float* s, float* y) {
   long P = padded(C), Q = padded(H), out = H ? C : 0;
-  Buffer w = pack(W, C, C, true), m1 = pack(M1, H, C, true), m2 = pack(M2, C, H, true);
+  Buffer w = pack(W, C, C, true), m1 = pack(M1, H, C, true), m2 = pack(M2, C, H, true), one(P);
   Buffer bs = pack(b, 1, C, false), bh = pack(b1, 1, H, false), bo = pack(b2, 1, out, false), g = pack(gate, 1, out, false);
+  std::fill_n(one.data(), P, 1.0f);
   walk(n, TILE * (3 * P + Q), 0, [&](long i, long T, float* X, float*) {
     float *S = X + TILE * P, *O = S + TILE * P, *G = O + TILE * P;
-    load(x + i * C, T, C, X); load(spec + i * C, T, C, O); spread(T, bs, S); if (on_x) gelu<false>(T * P, X, X, nullptr);
-    for (long j = 0; j < T * P; j++) S[j] += O[j];
-    gemm(T, P, C, X, P, 1, w.data(), S);
-    if (s) store(S, T, C, s + i * C);
+    copy(x + i * C, C, X, P, T, C); copy(spec + i * C, C, O, P, T, C); if (on_x) gelu<false>(T * P, X, X, nullptr);
+    gated(T, bs, one, O, S); gemm(T, P, C, X, P, 1, w.data(), S, S, P);
+    if (s) copy(S, P, s + i * C, C, T, C);
     if (H) {
       if (on_s) gelu<false>(T * P, S, S, nullptr);
-      spread(T, bh, G); gemm(T, Q, C, S, P, 1, m1.data(), G); gelu<false>(T * Q, G, G, nullptr);
-      gated(T, bo, g, X, S); gemm(T, P, H, G, Q, 1, m2.data(), S);
+      affine(T, Q, C, S, m1, bh, G); gelu<false>(T * Q, G, G, nullptr);
+      gated(T, bo, g, X, S); gemm(T, P, H, G, Q, 1, m2.data(), S, S, P);
     }
     if (on_o) gelu<false>(T * P, S, S, nullptr);
-    store(S, T, C, y + i * C);
+    copy(S, P, y + i * C, C, T, C);
   });
 }
 
@@ -146,28 +160,26 @@ extern "C" void block_backward(long n, long C, long H, long on_x, long on_s, lon
                                float* dW, float* db, float* dM1, float* db1, float* dM2, float* db2, float* dgate) {
   long P = padded(C), Q = padded(H), out = H ? C : 0;
   Buffer w = pack(W, C, C, false), m1 = pack(M1, H, C, false), m2 = pack(M2, C, H, false);
-  Buffer m1t = pack(M1, H, C, true), m2t = pack(M2, C, H, true), bh = pack(b1, 1, H, false), bo = pack(b2, 1, out, false), g = pack(gate, 1, out, false);
+  Buffer m1t = pack(M1, H, C, true), m2t = pack(M2, C, H, true), bh = pack(b1, 1, H, false), bo = pack(b2, 1, out, false), g = pack(gate, 1, out, false), none(std::max(P, Q));
   Buffer total = walk(n, TILE * (6 * P + 3 * Q), C * P + P + H * P + Q + out * Q + 2 * padded(out), [&](long i, long T, float* X, float* pW) {
     float *A = X + TILE * P, *SA = A + TILE * P, *O = SA + TILE * P, *Y = O + TILE * P, *D = Y + TILE * P;
     float *G = D + TILE * P, *SG = G + TILE * Q, *E = SG + TILE * Q;
     float *pb = pW + C * P, *p1 = pb + P, *pb1 = p1 + H * P, *p2 = pb1 + Q, *pb2 = p2 + out * Q, *pg = pb2 + P;
-    load(x + i * C, T, C, X); load(dy + i * C, T, C, Y); load(s + i * C, T, C, A); if (on_x) gelu<false>(T * P, X, X, nullptr);
+    copy(x + i * C, C, X, P, T, C); copy(dy + i * C, C, Y, P, T, C); copy(s + i * C, C, A, P, T, C); if (on_x) gelu<false>(T * P, X, X, nullptr);
     if (H ? on_s : on_o) gelu<true>(T * P, A, A, SA);
     if (H) {
-      spread(T, bh, G); gemm(T, Q, C, A, P, 1, m1t.data(), G); gelu<true>(T * Q, G, G, SG);
+      affine(T, Q, C, A, m1t, bh, G); gelu<true>(T * Q, G, G, SG);
       if (on_o) {  // o again, which is cheaper than keeping it
-        gated(T, bo, g, X, O); gemm(T, P, H, G, Q, 1, m2t.data(), O); gelu<true>(T * P, O, D, O); times(T * P, O, Y);
+        gated(T, bo, g, X, O); gemm(T, P, H, G, Q, 1, m2t.data(), O, O, P); gelu<true>(T * P, O, D, O); times(T * P, O, Y);
       }
-      gemm(C, Q, T, Y, 1, P, G, p2); sum_rows(T, P, Y, pb2);
-      for (long t = 0; t < T; t++) for (long j = 0; j < P; j++) pg[j] += Y[t * P + j] * X[t * P + j];
-      zero(T * Q, E); gemm(T, Q, C, Y, P, 1, m2.data(), E); times(T * Q, SG, E);
-      gemm(H, P, T, E, 1, Q, A, p1); sum_rows(T, Q, E, pb1);
-      zero(T * P, D); gemm(T, P, H, E, Q, 1, m1.data(), D);
-      for (long t = 0; t < T; t++) for (long j = 0; j < P; j++) O[t * P + j] = Y[t * P + j] * g[j];
-    } else { std::memcpy(D, Y, 4 * T * P); zero(T * P, O); }
+      gather(C, Q, T, Y, G, p2); sum_rows(T, P, Y, nullptr, pb2); sum_rows(T, P, Y, X, pg);
+      affine(T, Q, C, Y, m2, none, E); times(T * Q, SG, E);
+      gather(H, P, T, E, A, p1); sum_rows(T, Q, E, nullptr, pb1);
+      affine(T, P, H, E, m1, none, D); gated(T, none, g, Y, O);
+    } else { std::copy_n(Y, T * P, D); std::fill_n(O, T * P, 0.0f); }
     if (H ? on_s : on_o) times(T * P, SA, D);
-    gemm(C, P, T, D, 1, P, X, pW); sum_rows(T, P, D, pb); gemm(T, P, C, D, P, 1, w.data(), O);
-    store(D, T, C, ds + i * C); store(O, T, C, dv + i * C);
+    gather(C, P, T, D, X, pW); sum_rows(T, P, D, nullptr, pb); gemm(T, P, C, D, P, 1, w.data(), O, O, P);
+    copy(D, P, ds + i * C, C, T, C); copy(O, P, dv + i * C, C, T, C);
   });
   const float* from = deliver(deliver(total.data(), C, C, dW), 1, C, db);
   if (H) deliver(deliver(deliver(deliver(deliver(from, H, C, dM1), 1, H, db1), C, H, dM2), 1, C, db2), 1, C, dgate);
@@ -178,22 +190,22 @@ extern "C" void mlp_forward(long n, long I, long H, long O, const float* x, cons
   Buffer at = pack(A, H, I, true), dt = pack(D, O, H, true), ba = pack(a, 1, H, false), bd = pack(d, 1, O, false);
   walk(n, TILE * (P + Q + R), 0, [&](long i, long T, float* X, float*) {
     float *G = X + TILE * P, *Y = G + TILE * Q;
-    load(x + i * I, T, I, X); spread(T, ba, G); gemm(T, Q, I, X, P, 1, at.data(), G); gelu<false>(T * Q, G, G, nullptr);
-    spread(T, bd, Y); gemm(T, R, H, G, Q, 1, dt.data(), Y); store(Y, T, O, y + i * O);
+    copy(x + i * I, I, X, P, T, I); affine(T, Q, I, X, at, ba, G); gelu<false>(T * Q, G, G, nullptr);
+    affine(T, R, H, G, dt, bd, Y); copy(Y, R, y + i * O, O, T, O);
   });
 }
 
 extern "C" void mlp_backward(long n, long I, long H, long O, const float* dy, const float* x, const float* A, const float* a, const float* D,
                              float* dx, float* dA, float* da, float* dD, float* dd) {
   long P = padded(I), Q = padded(H), R = padded(O);
-  Buffer at = pack(A, H, I, true), w = pack(A, H, I, false), v = pack(D, O, H, false), ba = pack(a, 1, H, false);
+  Buffer at = pack(A, H, I, true), w = pack(A, H, I, false), v = pack(D, O, H, false), ba = pack(a, 1, H, false), none(std::max(P, Q));
   Buffer total = walk(n, TILE * (2 * P + 3 * Q + R), H * P + Q + O * Q + R, [&](long i, long T, float* X, float* pA) {
     float *Z = X + TILE * P, *G = Z + TILE * P, *S = G + TILE * Q, *E = S + TILE * Q, *Y = E + TILE * Q;
     float *pa = pA + H * P, *pD = pa + Q, *pd = pD + O * Q;
-    load(x + i * I, T, I, X); load(dy + i * O, T, O, Y); spread(T, ba, G); gemm(T, Q, I, X, P, 1, at.data(), G); gelu<true>(T * Q, G, G, S);
-    gemm(O, Q, T, Y, 1, R, G, pD); sum_rows(T, R, Y, pd);
-    zero(T * Q, E); gemm(T, Q, O, Y, R, 1, v.data(), E); times(T * Q, S, E); gemm(H, P, T, E, 1, Q, X, pA); sum_rows(T, Q, E, pa);
-    if (dx) { zero(T * P, Z); gemm(T, P, H, E, Q, 1, w.data(), Z); store(Z, T, I, dx + i * I); }
+    copy(x + i * I, I, X, P, T, I); copy(dy + i * O, O, Y, R, T, O); affine(T, Q, I, X, at, ba, G); gelu<true>(T * Q, G, G, S);
+    gather(O, Q, T, Y, G, pD); sum_rows(T, R, Y, nullptr, pd);
+    affine(T, Q, O, Y, v, none, E); times(T * Q, S, E); gather(H, P, T, E, X, pA); sum_rows(T, Q, E, nullptr, pa);
+    if (dx) { affine(T, P, H, E, w, none, Z); copy(Z, P, dx + i * I, I, T, I); }
   });
   deliver(deliver(deliver(deliver(total.data(), H, I, dA), 1, H, da), O, H, dD), 1, O, dd);
 }
