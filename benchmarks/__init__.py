@@ -1,0 +1,1 @@
+"""Measurements: every committed number has its machine, versions and command beside it."""
