@@ -105,6 +105,7 @@ def main() -> None:
     """Record an evaluation if one is named, then write the README."""
     if len(sys.argv) > 1:
         metrics = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        RECORD.parent.mkdir(exist_ok=True)
         RECORD.write_text(json.dumps(record(metrics), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))
     README.write_text(write_readme(README.read_text(encoding="utf-8"), recorded), encoding="utf-8")

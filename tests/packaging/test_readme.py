@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 
 import pytest
 
@@ -45,18 +44,52 @@ def test_the_pictures_and_pages_it_links_to_are_there(repository, readme):
         assert (repository / link).exists(), link
 
 
-def test_the_store_example_writes_a_file_that_trains(readme, tmp_path, monkeypatch):
+def run_python(readme, mark, **names):
+    """Run the README's Python block that contains a mark."""
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    (example,) = [block for block in blocks if mark in block]
+    exec(compile(example, "README.md", "exec"), names)
+
+
+def test_the_store_example_writes_a_set_that_opens(readme, tmp_path, monkeypatch):
     import numpy as np
 
-    (example,) = [
-        b for b in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "StoreWriter" in b
-    ]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    runs = np.random.default_rng(0).normal(size=(2, 50, 1, 128, 64)).astype(np.float32)
-    exec(compile(example, "README.md", "exec"), {"runs": runs})
-    from pdesurrogate.data.store import StoredTrajectories
+    rng = np.random.default_rng(0)
+    splits = {s: rng.normal(size=(2, 50, 1, 128, 64)).astype(np.float32) for s in ("train", "valid", "test")}
+    run_python(readme, "StoreWriter", splits=splits)
+    from pdesurrogate.data.opening import open_data
 
-    stored = StoredTrajectories(tmp_path / "mine" / "train.h5")
-    assert stored.spec.channel_names == ("temperature",)
-    np.testing.assert_array_equal(stored.frames(1, 0, 50), runs[1])
+    data = open_data({"kind": "store", "root": "mine", "batch_size": 4})
+    assert data.spec.channel_names == ("temperature",)
+    np.testing.assert_array_equal(data.trajectories("valid").frames(1, 0, 50), splits["valid"][1])
+
+
+def test_the_rollout_example_runs(readme, tmp_path, monkeypatch):
+    from pdesurrogate import Axis, DataSpec, Field, Normaliser, Parameter, Surrogate
+    from pdesurrogate.models import MODELS
+
+    spec = DataSpec(
+        fields=(Field("vorticity"),),
+        axes=(Axis("y", 1.0), Axis("x", 1.0)),
+        dt=1.0,
+        parameters=(Parameter("viscosity"),),
+    )
+    options = {"width": 4, "num_modes": 4, "depth": 1}
+    model = MODELS.build("fno", spec, 1, 1, **options)
+    provenance = {"config": {"model": {"kind": "fno", **options}}}
+    normaliser = Normaliser([0.0], [1.0], [1e-3], [1e-4])
+    surrogate = Surrogate(spec, normaliser, model, history=1, horizon=1, provenance=provenance)
+    monkeypatch.chdir(tmp_path)
+    surrogate.save(tmp_path / "runs" / "RUN_ID" / "artifact.pt")
+    run_python(readme.replace("256, 256", "16, 16"), "Surrogate.load")
+
+
+def test_the_model_example_registers_and_its_options_are_checked(readme):
+    from pdesurrogate.models import MODELS
+
+    run_python(readme, "class Smooth", __name__="smooth")
+    assert MODELS.get("smooth")
+    with pytest.raises(ValueError, match="Did you mean 'strength'"):
+        MODELS.build("smooth", None, 1, 1, strenght=0.1)
+    MODELS._entries.pop("smooth")
