@@ -95,7 +95,7 @@ def prepare(config: Mapping[str, Any]) -> Plan:
     truths: dict[Grid, Truth] = {}
     for grid in wanted_grids(config["resolutions"], training_grid):
         trajectories = data.trajectories("test", grid)
-        main.check_grid(grid)
+        _check_grid(artifact, main, grid)
         available = trajectories.num_trajectories
         count = min(config["num_trajectories"] or available, available)
         truths[grid] = Truth(trajectories, tuple(range(count)), lead_in, device)
@@ -195,6 +195,14 @@ def _check_spec(path: Path, surrogate: Surrogate, data: TrajectoryDataModule) ->
             "Evaluate on data with the fields, box and time step that the surrogate was trained on; data.stride "
             "changes the time step of the data."
         )
+
+
+def _check_grid(path: Path, surrogate: Surrogate, grid: Grid) -> None:
+    try:
+        surrogate.check_grid(grid)
+    except ValueError as error:
+        sizes = " x ".join(map(str, grid))
+        raise ValueError(f"{path} cannot be evaluated at {sizes}: {error}") from error
 
 
 def _check_length(truth: Truth, horizon: int) -> None:
