@@ -25,9 +25,9 @@ quickstart: $(VENV)/installed ## generate a small Navier-Stokes set, train FNO a
 	@printf '\n[1/4] Navier-Stokes data: data/generated/\n'
 	$(BIN)/python data/generate.py data=navier_stokes
 	@printf '\n[2/4] FNO: $(FNO)\n'
-	$(call train_once,$(FNO),experiment=quickstart)
+	$(call train_once,$(FNO),experiment=quickstart_fno)
 	@printf '\n[3/4] U-Net, the convolutional baseline: $(UNET)\n'
-	$(call train_once,$(UNET),experiment=quickstart model=unet)
+	$(call train_once,$(UNET),experiment=quickstart_unet)
 	@printf '\n[4/4] Forecasts at 32, 64 and 128 against the solver\n'
 	$(BIN)/python evaluate.py artifact=$(FNO)/artifact.pt compare=[$(UNET)/artifact.pt] \
 	  resolutions=[32,64,128] horizon=20

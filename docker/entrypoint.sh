@@ -13,9 +13,10 @@ if [[ ${1:-} == -- ]]; then
   exec "$@"
 fi
 
-if [[ -n ${SLURM_PROCID:-} && ${SLURM_NTASKS:-1} -gt 1 ]]; then
+# A batch script itself has SLURM_PROCID too; only a step that srun started has several tasks.
+if [[ -n ${SLURM_PROCID:-} && ${SLURM_STEP_NUM_TASKS:-1} -gt 1 ]]; then
   export RANK=$SLURM_PROCID
-  export WORLD_SIZE=$SLURM_NTASKS
+  export WORLD_SIZE=$SLURM_STEP_NUM_TASKS
   export LOCAL_RANK=${SLURM_LOCALID:-0}
   if [[ -z ${MASTER_ADDR:-} ]]; then
     # The first host of the job: "node[03-05,9]" begins with node03, "a1,b2" with a1.

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .allocator import keep_freed_memory
 from .registry import did_you_mean
 from .version import __version__
 
@@ -138,6 +139,7 @@ def _task(command: str, refusals: list[Exception] | None) -> Callable[[Any], Any
         choices = dict(HydraConfig.get().runtime.choices)
         try:
             check_group_options(config, choices, conf_dir())
+            keep_freed_memory()
             module, function = COMMANDS[command][0].split(":")
             return getattr(importlib.import_module(module), function)(config)
         except (ValueError, TypeError, OSError) as error:

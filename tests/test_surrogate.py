@@ -79,7 +79,9 @@ def test_an_increment_is_added_to_the_last_frame_in_its_own_units():
 
 
 def test_increments_need_their_statistics():
-    s = Surrogate(SPEC, Normaliser(MEAN, STD, [0.1], [0.05]), Constant(), history=1, horizon=2, predict="increment")
+    s = Surrogate(
+        SPEC, Normaliser(MEAN, STD, [0.1], [0.05]), Constant(), history=1, horizon=2, predict="increment"
+    )
     with pytest.raises(ValueError, match="knows no increments"):
         s.step(window(), PARAMETERS)
 

@@ -72,8 +72,9 @@ def _variable(
     chunks = None
     if len(shape) > 1:
         _, num_frames, *grid = shape
-        per_chunk = max(1, CHUNK_BYTES // (4 * math.prod(grid)))
-        chunks = (1, min(num_frames, per_chunk), *grid)
+        most = max(1, CHUNK_BYTES // (4 * math.prod(grid)))
+        num_chunks = math.ceil(num_frames / most)
+        chunks = (1, math.ceil(num_frames / num_chunks), *grid)  # even chunks: the last one is hardly padded
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     variable = file.create_dataset(

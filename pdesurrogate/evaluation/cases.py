@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +23,7 @@ class Case:
         error: its rollout error.
         leads: which frames after the start, counted from 1.
         truth, prediction: those frames.
+        undefined: whether an infinite error comes from a truth that vanishes.
     """
 
     rank: str
@@ -32,6 +32,7 @@ class Case:
     leads: tuple[int, ...]
     truth: Float[Tensor, "lead channel *space"]
     prediction: Float[Tensor, "lead channel *space"]
+    undefined: bool = False
 
 
 def shown_leads(horizon: int) -> tuple[int, ...]:
@@ -53,12 +54,14 @@ def show_cases(contender: Contender, truth: Truth, table: MetricTable, horizon: 
     cases = []
     for row, rank in chosen.items():
         trajectory = table.samples[row]
-        frames = _replay(contender, truth, trajectory, horizon)
-        cases.append(Case(rank, trajectory, float(table.per_sample()[row]), shown_leads(horizon), *frames))
+        target, prediction = _replay(contender, truth, trajectory, horizon)
+        error = float(table.per_sample()[row])
+        leads = shown_leads(horizon)
+        cases.append(Case(rank, trajectory, error, leads, target, prediction, table.undefined))
     return cases
 
 
-def _replay(contender: Contender, truth: Truth, trajectory: int, horizon: int) -> Sequence[Tensor]:
+def _replay(contender: Contender, truth: Truth, trajectory: int, horizon: int) -> tuple[Tensor, Tensor]:
     ids = [trajectory]
     forecast = contender.forecast(truth.frames(ids, 0, truth.lead_in), truth.parameters(ids), horizon)
     wanted = shown_leads(horizon)

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 440, 300
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 44
+WIDTH, HEIGHT = 440, 310
+LEFT, RIGHT, TOP, BOTTOM = 76, 12, 12, 50
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,27 @@ class Scale:
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Return round numbers: about five of them on a linear axis, 1-2-5 or decades on a logarithmic one."""
-        step = _round_step((self.high - self.low) / 5)
-        first = math.ceil(self.low / step - 1e-9)
-        even = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        """Return at least three round numbers: even ones on a linear axis, 1-2-3-5 to decades on a logarithmic one."""
         if not self.is_log or self.high / self.low < 4:  # within a factor of 4 logarithms are nearly even
-            return even
+            return self._even_ticks()
+        every = max(1, math.ceil(math.log10(self.high / self.low) / 6))
+        choices = [self._decade_ticks(digits, 1) for digits in ((1, 2, 3, 5), (1, 2, 5), (1,))]
+        choices.append(self._decade_ticks((1,), every))
+        ticks = next((t for t in choices if len(t) <= 7), choices[-1])
+        return ticks if len(ticks) >= 3 else self._even_ticks()
+
+    def _even_ticks(self) -> list[float]:
+        for wanted in (5, 8, 12):
+            step = _round_step((self.high - self.low) / wanted)
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            if last - first >= 2:
+                break
+        return [i * step for i in range(first, last + 1)]
+
+    def _decade_ticks(self, digits: Sequence[int], every: int) -> list[float]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        span = math.log10(self.high / self.low)
-        digits = (1, 2, 5) if span < 2.2 else (1,)
-        every = max(1, math.ceil(span / 6))
-        return [
-            d * 10.0**e
-            for e in decades
-            if e % every == 0
-            for d in digits
-            if self.low * (1 - 1e-9) <= d * 10.0**e <= self.high * (1 + 1e-9)
-        ]
+        ticks = [d * 10.0**e for e in decades if e % every == 0 for d in digits]
+        return [t for t in ticks if self.low * (1 - 1e-9) <= t <= self.high * (1 + 1e-9)]
 
 
 def line_chart(
@@ -87,19 +91,23 @@ def line_chart(
     log_y: bool = True,
     y_format: Callable[[float], str] | None = None,
     y_limits: tuple[float, float] = (0.0, math.inf),
+    y_include: Sequence[float] = (),
+    level: float | None = None,
     mark: tuple[float, str] | None = None,
 ) -> str:
     """Return a figure's ``<svg>`` and its legend as HTML.
 
     Args:
         series: the lines.
-        title: what a screen reader says.
+        title: what a screen reader says, followed by the first and the last value of each line.
         x_label: under the axis, with units.
         y_label: beside the axis, with units.
         log_x: whether the x axis is logarithmic.
         log_y: whether the y axis is logarithmic.
         y_format: text of a tick and a tooltip; powers of ten by default.
         y_limits: values outside are cut off.
+        y_include: values that the y axis reaches in any case.
+        level: a position on the y axis that is drawn as a horizontal line.
         mark: a position on the x axis with a label, drawn as a vertical line.
     """
     y_format = y_format or power_of_ten
@@ -108,11 +116,13 @@ def line_chart(
     ys = [min(max(y, y_limits[0]), y_limits[1]) for y in ys]
     if not xs or not ys:
         return '<p class="note">No finite numbers to draw.</p>'
+    ys += y_include
     across = Scale(*_span(xs, log_x, pad=0.0), float(LEFT), float(WIDTH - RIGHT), log_x)
     up = Scale(*_span(ys, log_y, pad=0.06), float(HEIGHT - BOTTOM), float(TOP), log_y)
     x_format = power_of_ten if log_x and across.high / across.low > 100 else plain_number
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">',
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(". ".join([title, *(_in_words(s, y_format) for s in series)]))}">',
         _axes(across, up, x_label, y_label, x_format, y_format),
     ]
     if mark is not None and across.low < mark[0] < across.high:
@@ -121,6 +131,9 @@ def line_chart(
             f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
             f'<text class="tick" text-anchor="end" x="{at - 4:.1f}" y="{TOP + 11}">{html.escape(mark[1])}</text>'
         )
+    if level is not None:
+        at = up(level)
+        parts.append(f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
     inside = f'x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"'
     parts.append(f'<svg {inside} viewBox="{inside_box()}" class="plot">')
     parts += [_line(s, across, up, y_format) for s in series]
@@ -134,8 +147,8 @@ def inside_box() -> str:
 
 
 def plain_number(value: float) -> str:
-    """Return a number without needless digits."""
-    return f"{value:.4g}"
+    """Return a number without needless digits, with a minus sign rather than a hyphen."""
+    return f"{value:.4g}".replace("-", "−")
 
 
 def percent(value: float) -> str:
@@ -170,18 +183,26 @@ def _axes(
         at = across(value)
         parts.append(
             f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>'
-            f'<text class="tick" text-anchor="middle" x="{at:.1f}" y="{HEIGHT - BOTTOM + 17}">'
+            f'<text class="tick" text-anchor="middle" x="{at:.1f}" y="{HEIGHT - BOTTOM + 19}">'
             f"{x_format(value)}</text>"
         )
     middle = TOP + (HEIGHT - TOP - BOTTOM) / 2
     parts.append(
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="name" text-anchor="middle" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">'
+        f'<text class="name" text-anchor="middle" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 7}">'
         f"{html.escape(x_label)}</text>"
-        f'<text class="name" text-anchor="middle" transform="translate(13 {middle}) rotate(-90)">'
+        f'<text class="name" text-anchor="middle" transform="translate(15 {middle}) rotate(-90)">'
         f"{html.escape(y_label)}</text>"
     )
     return "".join(parts)
+
+
+def _in_words(s: Series, y_format: Callable[[float], str]) -> str:
+    drawn = [(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(y) and y > 0]
+    if not drawn:
+        return f"{s.label}: no finite values"
+    ends = " to ".join(f"{y_format(y)} at {plain_number(x)}" for x, y in dict.fromkeys((drawn[0], drawn[-1])))
+    return f"{s.label}: {ends}"
 
 
 def _line(s: Series, across: Scale, up: Scale, y_format: Callable[[float], str]) -> str:
@@ -191,9 +212,11 @@ def _line(s: Series, across: Scale, up: Scale, y_format: Callable[[float], str])
     points = [(x, y) for x, y in zip(s.x, s.y, strict=True) if usable(y) and (x > 0 or not across.is_log)]
     pixels = [(across(x), up(y)) for x, y in points]
     parts = [f'<g class="series {s.style}">']
-    if s.low and all(map(usable, (*s.low, *s.high))):
+    if s.low and all(math.isfinite(y) for y in (*s.low, *s.high)):
         outline = [(across(x), up(y)) for x, y in zip(s.x, s.high, strict=True)]
-        outline += [(across(x), up(y)) for x, y in reversed(list(zip(s.x, s.low, strict=True)))]
+        outline += [
+            (across(x), up(max(y, up.low / 10))) for x, y in reversed(list(zip(s.x, s.low, strict=True)))
+        ]
         parts.append(f'<polygon points="{_path(outline)}"/>')
     dash = f' stroke-dasharray="{s.dash}"' if s.dash else ""
     parts.append(f'<polyline points="{_path(pixels)}"{dash}/>')

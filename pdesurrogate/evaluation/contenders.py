@@ -89,20 +89,22 @@ class Coarse:
     grid carries, so what is left of the error is the model's and that of the wavenumbers it cannot see.
     """
 
-    surrogate: Surrogate
-    label: str
+    native: Native
     training_grid: tuple[int, ...]
     role: str = "coarse"
+    label: str = field(init=False)
     history: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "history", self.surrogate.history)
+        size = " × ".join(map(str, self.training_grid))
+        object.__setattr__(self, "label", f"{self.native.label} at {size}, resampled")
+        object.__setattr__(self, "history", self.native.history)
 
     def refuses(self, grid: tuple[int, ...]) -> str:
         """At the training grid it is the model itself; spectral resampling needs a periodic box."""
         if grid == self.training_grid:
             return "the same as the model itself on its training grid."
-        if not self.surrogate.spec.is_periodic:
+        if not self.native.surrogate.spec.is_periodic:
             return "spectral resampling needs periodic axes."
         return ""
 
@@ -115,7 +117,7 @@ class Coarse:
         """Yield the rollout of the training grid on the grid of ``history``."""
         grid = tuple(history.shape[3:])
         restricted = resample(history[:, -self.history :], self.training_grid)
-        for frame in self.surrogate.rollout(restricted, parameters, steps):
+        for frame in self.native.surrogate.rollout(restricted, parameters, steps):
             yield resample(frame, grid)
 
 
@@ -142,26 +144,43 @@ class Persistence:
             yield history[:, -1]
 
 
-def line_up(
-    main: tuple[Path, Surrogate],
-    compared: Sequence[tuple[Path, Surrogate]],
-    training_grid: tuple[int, ...],
-) -> list[Contender]:
-    """Return all contenders: the model, its rivals, its coarse run, persistence."""
+def line_up(main: tuple[Path, Surrogate], compared: Sequence[tuple[Path, Surrogate]]) -> list[Contender]:
+    """Return all rows: the model and its rivals, each followed by its coarse run, then persistence.
+
+    A surrogate that does not say on which grid it was trained has no coarse run.
+    """
     everyone = [main, *compared]
-    names = [type(surrogate.model).__name__ for _, surrogate in everyone]
-    labels = [
-        name if names.count(name) == 1 else f"{name} ({path.parent.name})"
-        for name, (path, _) in zip(names, everyone, strict=True)
-    ]
-    labels = [
-        label if labels.count(label) == 1 else f"{label} {i}" for i, label in enumerate(labels, start=1)
-    ]
-    rows: list[Contender] = [Native(main[1], labels[0], main[0])]
-    rows += [
-        Native(surrogate, label, path, role="compared")
-        for (path, surrogate), label in zip(compared, labels[1:], strict=True)
-    ]
-    size = " × ".join(map(str, training_grid))
-    rows.append(Coarse(main[1], f"{labels[0]} at {size}, resampled", training_grid))
+    rows: list[Contender] = []
+    for (path, surrogate), label in zip(everyone, _labels(everyone), strict=True):
+        native = Native(surrogate, label, path, role="compared" if rows else "main")
+        rows.append(native)
+        if "training_grid" in surrogate.provenance:
+            rows.append(Coarse(native, tuple(surrogate.provenance["training_grid"])))
     return [*rows, Persistence()]
+
+
+def native_of(contender: Contender) -> Native | None:
+    """Return the surrogate's own row of a row; persistence has none."""
+    if isinstance(contender, Coarse):
+        return contender.native
+    return contender if isinstance(contender, Native) else None
+
+
+def _labels(artifacts: Sequence[tuple[Path, Surrogate]]) -> list[str]:
+    """Return a name for each artifact: of its model, with its folder and number where that is not unique."""
+    names = [_model_name(surrogate) for _, surrogate in artifacts]
+    taken = [*names, Persistence.label]
+    labels = [
+        name if taken.count(name) == 1 else f"{name} ({path.absolute().parent.name})"
+        for name, (path, _) in zip(names, artifacts, strict=True)
+    ]
+    return [label if labels.count(label) == 1 else f"{label} {i}" for i, label in enumerate(labels, start=1)]
+
+
+def _model_name(surrogate: Surrogate) -> str:
+    """Return what papers call a model: a class of another library by that library's name for it."""
+    model = surrogate.provenance.get("config", {}).get("model", {})
+    if model.get("kind") == "neuralop" and "name" in model:
+        return f"neuraloperator {model['name']}"
+    name = type(surrogate.model).__name__
+    return {"UNet": "U-Net"}.get(name, name)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..fields import DataSpec
 from .cases import Case
-from .charts import percent, plain_number
+from .charts import plain_number
+from .typography import counted, error_text
 
 _LARGEST = 160  # pixels along an axis; more only makes the page heavy
 
@@ -104,16 +105,21 @@ def _case(
     head = "".join(f'<th scope="col">t + {plain_number(n * spec.dt)}{unit}</th>' for n in case.leads)
     body = []
     for name, images, scale in rows:
+        alt = f"{name}, {case.rank} case, after "
         cells = "".join(
-            f'<td><img alt="{name}, {case.rank} case, after {n} frames" src="{scale.png(_flat(image))}"></td>'
+            _image(alt + counted(n, "frame"), scale.png(_flat(image)))
             for n, image in zip(case.leads, images, strict=True)
         )
         body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return (
         f'<table class="fields"><caption><b>{case.rank.capitalize()} case</b>: test trajectory '
-        f"{case.trajectory}, rollout error {percent(case.error)}</caption>"
+        f"{case.trajectory}, rollout error {error_text(case.error, undefined=case.undefined)}</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     )
+
+
+def _image(alt: str, source: str) -> str:
+    return f'<td><img alt="{alt}" src="{source}"></td>'
 
 
 def _flat(field: Tensor) -> np.ndarray:

@@ -14,11 +14,12 @@ import torch
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
+from ..data.store import DEFAULT_SPLITS
 from ..metrics import METRICS
 from ..registry import load_plugins
 from ..surrogate import Surrogate
-from .contenders import Contender, line_up
-from .results import HEADLINE
+from .contenders import Contender, line_up, native_of
+from .results import DEVIATIONS, HEADLINE
 from .truth import Truth
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def prepare(config: Mapping[str, Any]) -> Plan:
     for name in ("horizon", "batch_size"):
         if config[name] < 1:
             raise ValueError(f"{name} is {config[name]}; it must be at least 1.")
-    metrics = [HEADLINE, *(m for m in config["metrics"] if m != HEADLINE)]
+    metrics = list(dict.fromkeys([HEADLINE, *config["metrics"], DEVIATIONS]))
     for name in metrics:
         METRICS.get(name)
     if not config.get("artifact"):
@@ -90,12 +91,12 @@ def prepare(config: Mapping[str, Any]) -> Plan:
     data = open_test_data(config, main)
     for path, surrogate in [(artifact, main), *compared]:
         _check_spec(path, surrogate, data)
-    contenders = line_up((artifact, main), compared, training_grid)
+    contenders = line_up((artifact, main), compared)
     lead_in = max(c.history for c in contenders)
     truths: dict[Grid, Truth] = {}
     for grid in wanted_grids(config["resolutions"], training_grid):
         trajectories = data.trajectories("test", grid)
-        main.check_grid(grid)
+        _check_grid(artifact, main, grid)
         available = trajectories.num_trajectories
         count = min(config["num_trajectories"] or available, available)
         truths[grid] = Truth(trajectories, tuple(range(count)), lead_in, device)
@@ -104,7 +105,7 @@ def prepare(config: Mapping[str, Any]) -> Plan:
         artifact,
         main,
         training_grid,
-        contenders,
+        _with_rows(contenders, list(truths)),
         data,
         truths,
         metrics,
@@ -154,6 +155,9 @@ def open_test_data(config: Mapping[str, Any], main: Surrogate) -> TrajectoryData
         section["root"] = config["data_root"]
     # How windows were cut and loaded in training is of no concern here; the time step and regridding are.
     section |= {"history": 1, "horizon": 1, "grid": None, "cache": "none", "num_workers": 0}
+    if section.get("kind") == "store":  # its splits are files of their own, and only this one is needed here
+        files = section.get("splits") or DEFAULT_SPLITS
+        section["splits"] = {"test": files["test"]} if "test" in files else files
     data = open_data(section)
     if data.trajectories("test").num_trajectories == 0:
         raise ValueError(
@@ -195,6 +199,33 @@ def _check_spec(path: Path, surrogate: Surrogate, data: TrajectoryDataModule) ->
             "Evaluate on data with the fields, box and time step that the surrogate was trained on; data.stride "
             "changes the time step of the data."
         )
+
+
+def _with_rows(contenders: Sequence[Contender], grids: Sequence[Grid]) -> list[Contender]:
+    """Return the contenders that take at least one grid.
+
+    Raises:
+        ValueError: for an artifact that takes none, neither itself nor from its training grid.
+    """
+    kept = [c for c in contenders if not all(c.refuses(grid) for grid in grids)]
+    present = {native.path for c in kept if (native := native_of(c))}
+    for contender in contenders:
+        native = native_of(contender)
+        if native and native.path not in present:
+            sizes = ", ".join(" x ".join(map(str, grid)) for grid in grids)
+            raise ValueError(
+                f"{native.path} cannot be evaluated on any of the grids {sizes}: {native.refuses(grids[0])} "
+                "Leave it out of compare, or add a grid that it takes to resolutions."
+            )
+    return kept
+
+
+def _check_grid(path: Path, surrogate: Surrogate, grid: Grid) -> None:
+    try:
+        surrogate.check_grid(grid)
+    except ValueError as error:
+        sizes = " x ".join(map(str, grid))
+        raise ValueError(f"{path} cannot be evaluated at {sizes}: {error}") from error
 
 
 def _check_length(truth: Truth, horizon: int) -> None:

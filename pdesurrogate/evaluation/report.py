@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from ..metrics.table import FEWEST_SAMPLES, mean_interval
 from ..version import __version__
-from .charts import Series, line_chart, percent
-from .contenders import Contender
+from .charts import Series, line_chart, percent, plain_number
+from .contenders import Coarse, Contender
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
 from .tables import accuracy_table, colour_class, details_table
-from .verdict import on_grid, second_sentence, typeset, verdict
-
-_DASHES = ("6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2")
+from .typography import counted, on_grid, typeset
+from .verdict import second_sentence, verdict
 
 
 def render(evaluation: Evaluation) -> str:
@@ -46,60 +46,103 @@ def render(evaluation: Evaluation) -> str:
 
 def _lead_times(evaluation: Evaluation) -> str:
     charts = []
+    home = evaluation.training_grid
     unit = "" if evaluation.spec.time_units == "1" else f" ({evaluation.spec.time_units})"
     times = [evaluation.spec.dt * (i + 1) for i in range(evaluation.horizon)]
-    options: dict[str, Any] = {
-        "x_label": f"lead time{unit}",
-        "y_label": "relative L2 error",
-        "y_format": percent,
-        "y_limits": (1e-7, 10.0),
-    }
+    present = [c for c in evaluation.contenders if not evaluation.score(c, home).refused]
     for index, field in enumerate(evaluation.spec.fields):
         name = field.name if len(evaluation.spec.fields) > 1 else ""
-        models = [
-            _lead_series(evaluation, c, evaluation.training_grid, index, times, c.label)
-            for c in evaluation.contenders
-            if not evaluation.score(c, evaluation.training_grid).refused
-        ]
-        title = " ".join(filter(None, [name, f"on the training grid, {on_grid(evaluation.training_grid)}"]))
-        charts.append((title, line_chart(models, title=f"Relative L2 error {title}", **options)))
+        title = " ".join(filter(None, [name, f"on the training grid, {on_grid(home)}"]))
+        chart = line_chart(
+            [_lead_series(evaluation, c, index, times) for c in present],
+            title=f"Relative L2 error {title}",
+            x_label=f"lead time{unit}",
+            y_label="relative L2 error",
+            y_format=percent,
+            y_limits=(1e-7, 10.0),
+        )
+        charts.append((title, chart))
         if len(evaluation.grids) > 1:
-            others = [g for g in evaluation.grids if g != evaluation.training_grid]
-            lines = [_lead_series(evaluation, evaluation.main, evaluation.training_grid, index, times)]
-            lines += [
-                _lead_series(evaluation, evaluation.main, g, index, times, dash=_DASHES[i % len(_DASHES)])
-                for i, g in enumerate(others)
-            ]
-            title = " ".join(filter(None, [name, f"of {evaluation.main.label} on each grid"]))
-            charts.append((title, line_chart(lines, title=f"Relative L2 error {title}", **options)))
+            title = " ".join(filter(None, [name, f"of {evaluation.main.label} on other grids"]))
+            chart = line_chart(
+                _ratio_series(evaluation, index, times),
+                title=f"Relative L2 error {title}, divided by that at {on_grid(home)}",
+                x_label=f"lead time{unit}",
+                y_label=f"error ÷ error at {on_grid(home)}",
+                y_format=plain_number,
+                log_y=False,
+                y_limits=(0.0, 10.0),
+                y_include=(0.9, 1.1),
+                level=1.0,
+            )
+            charts.append((title, chart))
+    return _section("lead-times", "Error against lead time", _figure(charts, _lead_caption(evaluation)))
+
+
+def _lead_caption(evaluation: Evaluation) -> str:
+    n = len(evaluation.headline.rollout[HEADLINE])
+    band = "; shaded: Student’s 95 % t interval of the mean" if n >= FEWEST_SAMPLES else ""
     caption = (
-        "<b>Figure 1.</b> Error against lead time, mean over test trajectories; shaded: 95 % bootstrap interval "
-        "of the mean. Errors above 1000 % are cut off."
+        f"<b>Figure 1.</b> Error against lead time, mean over {counted(n, 'test trajectory', 'test trajectories')}"
+        f"{band}. Errors above 1000 % are cut off."
     )
-    return _section("lead-times", "Error against lead time", _figure(charts, caption))
+    if len(evaluation.grids) > 1:
+        caption += (
+            " On other grids: the error of each trajectory divided by its error at "
+            f"{on_grid(evaluation.training_grid)}, then the mean; above 1 the other grid is worse."
+        )
+    return caption
 
 
-def _lead_series(
-    evaluation: Evaluation,
-    contender: Contender,
-    grid: tuple[int, ...],
-    field: int,
-    times: list[float],
-    label: str = "",
-    dash: str = "",
-) -> Series:
-    table = evaluation.score(contender, grid).rollout[HEADLINE]
+def _lead_series(evaluation: Evaluation, contender: Contender, field: int, times: list[float]) -> Series:
+    table = evaluation.score(contender, evaluation.training_grid).rollout[HEADLINE]
     low, high = table.interval()[:, :, field].tolist()
     return Series(
-        label or on_grid(grid),
+        contender.label,
         colour_class(evaluation, contender),
         times,
         table.mean()[:, field].tolist(),
-        low=() if dash else low,
-        high=() if dash else high,
-        dash=dash or ("6 3" if contender.role == "persistence" else ""),
+        low=low,
+        high=high,
+        dash={"persistence": "6 3", "coarse": "2 3"}.get(contender.role, ""),
         markers=len(times) <= 40,
     )
+
+
+def _ratio_series(evaluation: Evaluation, field: int, times: list[float]) -> list[Series]:
+    """Return the error on every other grid over that on the training grid, and the resampled run on the finest."""
+    main, home = evaluation.main, evaluation.training_grid
+    others = [grid for grid in evaluation.grids if grid != home]
+    rows: list[tuple[Contender, tuple[int, ...]]] = [(main, grid) for grid in others]
+    rows += [
+        (c, others[-1])
+        for c in evaluation.contenders
+        if isinstance(c, Coarse) and c.native is main and not evaluation.score(c, others[-1]).refused
+    ]
+    base = evaluation.headline.rollout[HEADLINE].values[..., field]
+    lines = []
+    for contender, grid in rows:
+        ratios = evaluation.score(contender, grid).rollout[HEADLINE].values[..., field] / base
+        low, high = mean_interval(ratios).tolist()
+        is_coarse = contender is not main
+        lines.append(
+            Series(
+                f"{on_grid(grid)}, run at {on_grid(home)} and resampled" if is_coarse else on_grid(grid),
+                f"c-grid-{_shade(others.index(grid), len(others))}",
+                times,
+                ratios.mean(0).tolist(),
+                low=() if is_coarse else low,
+                high=() if is_coarse else high,
+                dash="5 4" if is_coarse else "",
+                markers=len(times) <= 40,
+            )
+        )
+    return lines
+
+
+def _shade(place: int, count: int) -> int:
+    """Return one of the four colours of grids, coarse to fine: the ends for two grids, all for four and more."""
+    return 1 + (round(3 * place / (count - 1)) if count > 1 else 2)
 
 
 def _scales(evaluation: Evaluation) -> str:
@@ -114,8 +157,8 @@ def _scales(evaluation: Evaluation) -> str:
             charts.append((title, _spectrum_chart(evaluation, grid, index, title)))
     caption = (
         f"<b>Figure 2.</b> Mean square by radial wavenumber band in the last frame, number {evaluation.horizon}. "
-        "Where the error reaches the truth, nothing of that scale is predicted. The bin of the spectrum's corners "
-        "is in metrics.json."
+        "Where the error is as large as the truth, the prediction is no better than one that leaves that scale out; "
+        "at twice the truth it has nothing to do with it. The bin of the spectrum’s corners is in metrics.json."
     )
     return _section("scales", "Error by scale", _figure(charts, caption))
 
@@ -195,14 +238,19 @@ def protocol(evaluation: Evaluation) -> list[str]:
     unit = "" if spec.time_units == "1" else f" {spec.time_units}"
     sentences = [
         f"Rollouts start from the first {start} of each test trajectory and feed on "
-        f"their own output for {evaluation.horizon} frames, dt = {spec.dt:g}{unit}.",
-        "One-step errors start from every true window of the test set and count the first frame after it.",
-        "A trajectory is one sample; the intervals resample trajectories, not frames.",
+        f"their own output for {counted(evaluation.horizon, 'frame')}, dt = {spec.dt:g}{unit}.",
+        "One-step errors start from every true window of the test set, count the first frame after it and are averaged "
+        "over all starts; the first lead time of Figure 1 is the step from the first window only. Errors by start are "
+        "in metrics.json.",
+        "A trajectory is one sample. Intervals are Student’s t intervals over test trajectories; they do not include "
+        "the variation between training seeds.",
+        "Contenders are compared by the 95 % t interval of their difference on each trajectory. If it includes 0, or "
+        "if the means agree in the digits shown, they are not distinguishable.",
     ]
     words = {
         "native": "as stored",
         "stride": "every k-th stored point",
-        "spectral": "the stored field, low-passed",
+        "spectral": "the stored field without the modes that the grid cannot carry",
     }
     truths = [f"{on_grid(grid)}: {words[evaluation.regridding[grid]]}" for grid in evaluation.grids]
     sentences.append(f"Truth on each grid: {'; '.join(truths)}.")
@@ -212,8 +260,8 @@ def protocol(evaluation: Evaluation) -> list[str]:
         for g in evaluation.grids
     ):
         sentences.append(
-            "“Resampled” runs the model on its training grid from the low-passed history and takes each frame to the "
-            "grid of the truth by its trigonometric interpolant: what a model of one grid could do by itself."
+            "“Resampled” takes the history to the model’s training grid, runs it there, and takes each frame to the "
+            "grid of the truth, both by trigonometric interpolation: what a model of one grid could do by itself."
         )
     return sentences
 

@@ -8,33 +8,57 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..fields import DataSpec
 from ..metrics import MetricTable
-from ..metrics.table import bootstrap_interval, plain
+from ..metrics.table import mean_interval, plain
 from .cases import Case
-from .contenders import Contender, Native
+from .contenders import Coarse, Contender, Native
 from .cost import Cost
 from .scoring import Score
 
 HEADLINE = "relative_l2"
+DEVIATIONS = "vrmse"  # always measured too: it shows where a large mean flatters the headline
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over samples, leads and fields with its 95 % bootstrap interval over samples."""
+    """The mean of one error per trajectory, with Student's 95 % t interval over trajectories.
 
-    mean: float
-    low: float
-    high: float
-    n: int
+    Attributes:
+        samples: one number a trajectory.
+        undefined: whether an infinite mean comes from a truth that vanishes, not from the forecast.
+    """
+
+    samples: Float[Tensor, " sample"]
+    undefined: bool = False
 
     @classmethod
     def of(cls, table: MetricTable) -> Estimate:
-        """Condense a table; samples are resampled, leads and fields only averaged."""
-        per_sample = table.per_sample()
-        low, high = bootstrap_interval(per_sample)
-        return cls(float(per_sample.mean()), float(low), float(high), len(per_sample))
+        """Condense a table: leads and fields are averaged for each trajectory."""
+        return cls(table.per_sample(), table.undefined)
+
+    @property
+    def n(self) -> int:
+        """Number of trajectories."""
+        return len(self.samples)
+
+    @property
+    def mean(self) -> float:
+        """Mean over trajectories."""
+        return float(self.samples.mean())
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; no error is below 0. NaN with too few trajectories."""
+        return float(mean_interval(self.samples)[0].clamp(min=0))
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; NaN with too few trajectories."""
+        return float(mean_interval(self.samples)[1])
 
 
 @dataclass(frozen=True)
@@ -97,6 +121,25 @@ class Evaluation:
         """Return the relative L2 error of the first frame after every window of the test set."""
         return Estimate.of(self.score(contender, grid).one_step[HEADLINE])
 
+    def error(self, contender: Contender, metric: str) -> Estimate:
+        """Return an error of the rollout on the training grid, by the name of its metric."""
+        return Estimate.of(self.score(contender, self.training_grid).rollout[metric])
+
+    @property
+    def mean_dominates(self) -> bool:
+        """Whether in some field the mean of the truth is larger than its fluctuations.
+
+        The target's ``‖t‖² = mean² + fluctuation²``, so the ratio of VRMSE to relative L2 error is
+        ``√(1 + mean² / fluctuation²)``, whatever the forecast; its median over trajectories and lead times counts.
+        """
+        for score in (s for s in self.scores if s.grid == self.training_grid and not s.refused):
+            relative, vrmse = (score.rollout[m].values.flatten(0, 1) for m in (HEADLINE, DEVIATIONS))
+            for own, other in zip(relative.unbind(-1), vrmse.unbind(-1), strict=True):
+                usable = own.isfinite() & (own > 0)
+                if usable.any() and (other[usable] / own[usable]).median() > math.sqrt(2):
+                    return True
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain types; infinite and undefined numbers are ``None``."""
         return {
@@ -148,6 +191,8 @@ def _score(score: Score) -> dict[str, Any]:
     }
     if isinstance(score.contender, Native):
         content["artifact"] = str(score.contender.path)
+    if isinstance(score.contender, Coarse):
+        content["coarse_run_of"] = score.contender.native.label
     if score.refused:
         return {**content, "refused": score.refused}
     for protocol, tables in (("rollout", score.rollout), ("one_step", score.one_step)):

@@ -14,13 +14,13 @@ import torch
 from ..durable import durable_write
 from ..version import __version__
 from .cases import show_cases
-from .contenders import Native
+from .contenders import Native, native_of
 from .cost import measure_cost
 from .plan import Plan, file_digest, prepare
 from .report import render
 from .results import HEADLINE, Evaluation
 from .scoring import score
-from .verdict import error_text, on_grid
+from .typography import counted, estimate_text, on_grid
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
     begin = time.perf_counter()
     scores = []
     for grid, truth in plan.truths.items():
-        log.info("Evaluating at %s: %d test trajectories", on_grid(grid), len(truth.indices))
+        count = counted(len(truth.indices), "test trajectory", "test trajectories")
+        log.info("Evaluating at %s: %s", on_grid(grid), count)
         scores += score(
             plan.contenders,
             truth,
@@ -108,7 +109,7 @@ def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any
     sections["How the test data were made"] = {
         key: value for key, value in dict(test_facts).items() if key not in ("equation", "Conventions")
     }
-    natives = [c for c in plan.contenders if isinstance(c, Native)]
+    natives = list(dict.fromkeys(n for c in plan.contenders if (n := native_of(c))))
     for contender in natives:
         sections[f"Artifact: {contender.label}"] = _artifact_facts(contender)
     sections["Software"] = {
@@ -121,7 +122,6 @@ def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any
         settings = contender.surrogate.provenance.get("config", {})
         sections[f"Configuration: training of {contender.label}"] = dict(settings)
     sections["Configuration: this evaluation"] = dict(config)
-    sections["Configuration: all splits of the data"] = dict(made)
     return sections
 
 
@@ -148,9 +148,9 @@ def summary(evaluation: Evaluation) -> str:
     parts = []
     for grid in evaluation.grids:
         if not evaluation.score(main, grid).refused:
-            one, many = evaluation.one_step(main, grid).mean, evaluation.rollout(main, grid).mean
+            one, many = evaluation.one_step(main, grid), evaluation.rollout(main, grid)
             parts.append(
-                f"one-step {error_text(one)}, {evaluation.horizon}-frame rollout {error_text(many)} "
+                f"one-step {estimate_text(one)}, {evaluation.horizon}-frame rollout {estimate_text(many)} "
                 f"at {'x'.join(map(str, grid))}"
             )
     return f"{main.label}: {'; '.join(parts)}"
@@ -169,6 +169,6 @@ def console_table(evaluation: Evaluation) -> list[str]:
                 cells.append(f"{'-':>11}{'-':>11}")
             else:
                 one, many = evaluation.one_step(contender, grid), evaluation.rollout(contender, grid)
-                cells.append(f"{error_text(one.mean):>11}{error_text(many.mean):>11}")
+                cells.append(f"{estimate_text(one):>11}{estimate_text(many):>11}")
         lines.append(contender.label.ljust(width) + "".join(cells))
     return lines

@@ -87,7 +87,9 @@ def score(
 
     def measure(tables: dict[str, MetricTable], ids: Sequence[int], p: Tensor, t: Tensor, lead: int) -> None:
         for name, function in functions.items():
-            tables[name].add(ids, function(p, t, spec), first_lead=lead)
+            values = function(p, t, spec)
+            undefined = bool(values.isinf().any()) and _vanishes(function, values, t, spec)
+            tables[name].add(ids, values, first_lead=lead, undefined=undefined)
 
     size = " x ".join(map(str, truth.grid))
     for start in range(0, len(truth.indices), batch_size):
@@ -135,6 +137,12 @@ def _step_everywhere(
             prediction = next(s.contender.forecast(windows, parameters, 1))
             # The starts of one trajectory are not independent: they lie along the table's lead axis.
             measure(s.one_step, [trajectory], prediction[None], frames[None, lead_in:], start - lead_in)
+
+
+def _vanishes(function: Callable[..., Tensor], values: Tensor, target: Tensor, spec: DataSpec) -> bool:
+    """Return whether an infinite value is the target's doing: a forecast off by a constant has it as well."""
+    elsewhere = function(target + 1 + target.abs().max(), target, spec)
+    return bool((values.isinf() & elsewhere.isinf()).any())
 
 
 def _add_spectra(s: Score, prediction: Tensor, target: Tensor, spec: DataSpec, lead: int) -> None:

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
-from .contenders import Contender
-from .results import HEADLINE, Estimate, Evaluation
-from .verdict import error_text, interval_text, on_grid
+from ..metrics.table import FEWEST_SAMPLES
+from .comparison import leaders
+from .contenders import Coarse, Contender, native_of
+from .results import DEVIATIONS, HEADLINE, Estimate, Evaluation
+from .typography import counted, estimate_text, interval_text, on_grid
+from .verdict import metric_name
+
+# What a metric says beyond the relative L2 error; one that is not listed goes by its name alone.
+_MEANINGS = {
+    DEVIATIONS: "VRMSE is the error in standard deviations of the truth",
+    "h1": "H1 is a relative error that weighs small scales more",
+}
+_BOLD = (
+    "Bold: the lowest in its column, and what the paired differences by trajectory do not tell from it "
+    "(95 % t interval)."
+)
 
 
 def accuracy_table(evaluation: Evaluation) -> str:
     """Return one-step and rollout errors, a row for each contender and two columns for each grid."""
-    grids = evaluation.grids
+    grids, contenders = evaluation.grids, evaluation.contenders
     groups = "".join(
         f'<th scope="colgroup" colspan="2" class="group">{on_grid(g)}'
-        f"<small>{'training grid' if g == evaluation.training_grid else 'never seen'}</small></th>"
+        f"<small>{'' if g == evaluation.training_grid else 'not the '}training grid</small></th>"
         for g in grids
     )
     kinds = '<th scope="col">one step</th><th scope="col">rollout</th>' * len(grids)
-    rows, reasons = [], []
-    best = {
-        (grid, i): min(e[i].mean for c in evaluation.contenders if (e := _errors(evaluation, c, grid)))
-        for grid in grids
-        for i in (0, 1)
-    }
-    for contender in evaluation.contenders:
-        cells = []
-        for grid in grids:
-            errors = _errors(evaluation, contender, grid)
-            if errors is None:
-                cells.append("<td>—</td><td>—</td>")
-                reason = evaluation.score(contender, grid).refused
-                reasons.append(f"{contender.label} at {on_grid(grid)}: {reason}")
-                continue
-            cells += [
-                _cell(e, is_best=error_text(e.mean) == error_text(best[grid, i]))
-                for i, e in enumerate(errors)
-            ]
-        kind = ' class="main"' if contender.role == "main" else ""
-        rows.append(f"<tr{kind}>{_row_head(evaluation, contender)}{''.join(cells)}</tr>")
-    n = evaluation.rollout(evaluation.main, evaluation.training_grid).n
+    columns: list[dict[str, str]] = []
+    reasons = []
+    for grid in grids:
+        present = [c for c in contenders if not evaluation.score(c, grid).refused]
+        for measure in (evaluation.one_step, evaluation.rollout):
+            columns.append(_column([c.label for c in present], [measure(c, grid) for c in present]))
+        reasons += [
+            f"{c.label} at {on_grid(grid)}: {evaluation.score(c, grid).refused}"
+            for c in contenders
+            if c not in present
+        ]
     caption = (
         "<b>Table 1.</b> Relative L2 error on the test set. <i>One step</i>: the first frame after every window. "
-        f"<i>Rollout</i>: mean over {evaluation.horizon} frames from the start of each trajectory. Small: 95 % "
-        f"bootstrap interval of the mean over {n} trajectories. Bold: lowest in its column."
+        f"<i>Rollout</i>: mean over {counted(evaluation.horizon, 'frame')} from the start of each trajectory. "
+        f"{_certainty(evaluation)}"
     )
     head = f'<tr><td></td>{groups}</tr><tr><th scope="col">Model</th>{kinds}</tr>'
-    table = _captioned("table-1", caption, head, rows)
-    absent = f'<p class="note">No entry: {html.escape(" ".join(_sentences(reasons)))}</p>' if reasons else ""
+    table = _captioned("table-1", caption, head, _rows(evaluation, contenders, columns))
+    notes = list(reasons)
+    if any(t.undefined for s in evaluation.scores for t in (*s.rollout.values(), *s.one_step.values())):
+        notes.append("Undefined: the truth vanishes in some frames, where no relative error exists.")
+    absent = f'<p class="note">No entry: {html.escape(" ".join(_sentences(notes)))}</p>' if notes else ""
     return table + absent
 
 
@@ -55,46 +61,85 @@ def details_table(evaluation: Evaluation) -> str:
     """Return what else is known on the training grid: last frame, other metrics, fields, cost."""
     grid = evaluation.training_grid
     scores = [s for s in evaluation.scores if s.grid == grid and not s.refused]
+    labels = [s.contender.label for s in scores]
+    tables = [s.rollout[HEADLINE] for s in scores]
     others = [name for name in evaluation.headline.rollout if name != HEADLINE]
-    heads = ["last frame", *(f"{_metric_name(name)}, rollout" for name in others)]
-    fields = evaluation.spec.fields if len(evaluation.spec.fields) > 1 else ()
-    heads += [f"{f.name}, rollout" for f in fields]
-    heads += ["parameters", "ms per frame"]
-    costs = {c.label: c for c in evaluation.costs}
-    rows = []
-    for s in scores:
-        table = s.rollout[HEADLINE]
-        cells = [f"<td>{error_text(table.mean()[-1].mean().item())}</td>"]
-        cells += [_cell(Estimate.of(s.rollout[name])) for name in others]
-        cells += [f"<td>{error_text(table.mean()[:, i].mean().item())}</td>" for i in range(len(fields))]
-        cost = costs.get(s.contender.label)
-        cells += (
-            [f"<td>{cost.parameters:,}</td>", f"<td>{cost.ms_per_frame:.3g}</td>"]
-            if cost
-            else ["<td>—</td>", "<td>—</td>"]
+    measures = {"last frame": [Estimate(t.values[:, -1].mean(-1), t.undefined) for t in tables]}
+    for name in others:
+        measures[f"{metric_name(name)}, rollout"] = [Estimate.of(s.rollout[name]) for s in scores]
+    if len(evaluation.spec.fields) > 1:
+        for i, field in enumerate(evaluation.spec.fields):
+            measures[f"{field.name}, rollout"] = [
+                Estimate(t.values[..., i].mean(-1), t.undefined) for t in tables
+            ]
+    columns = [_column(labels, estimates) for estimates in measures.values()]
+    columns.append({c.label: f"<td>{c.parameters:,}</td>" for c in evaluation.costs})
+    columns.append({c.label: f"<td>{c.ms_per_frame:.3g}</td>" for c in evaluation.costs})
+    heads = ["Model", *measures, "parameters", "ms per frame"]
+    meanings = "; ".join(_MEANINGS[name] for name in others if name in _MEANINGS)
+    cost = ""
+    if evaluation.costs:
+        cost = (
+            " Parameters are real degrees of freedom; time is the median of single steps on one trajectory "
+            f"({html.escape(evaluation.costs[0].device)})."
         )
-        kind = ' class="main"' if s.contender.role == "main" else ""
-        rows.append(f"<tr{kind}>{_row_head(evaluation, s.contender)}{''.join(cells)}</tr>")
     caption = (
-        f"<b>Table 2.</b> More measures on the training grid, {on_grid(grid)}. VRMSE is the error in standard "
-        "deviations of the truth, H1 weighs small scales. Parameters are real degrees of freedom; time is the "
-        f"median of single steps on one trajectory ({html.escape(evaluation.costs[0].device)})."
+        f"<b>Table 2.</b> More measures on the training grid, {on_grid(grid)}. "
+        f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)}{cost}"
     )
-    columns = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in ("Model", *heads))
-    return _captioned("table-2", caption, f"<tr>{columns}</tr>", rows)
+    top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
+    rows = _rows(evaluation, [s.contender for s in scores], columns)
+    return _captioned("table-2", caption, f"<tr>{top}</tr>", rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:
-    """Return the CSS class of a contender: the same colour in every table and chart."""
-    if contender.role == "compared":
-        rivals = [c for c in evaluation.contenders if c.role == "compared"]
-        return f"c-rival-{rivals.index(contender) % 4 + 1}"
-    return f"c-{contender.role}"
+    """Return the CSS class of a contender: one colour for a surrogate in every table and chart."""
+    native = native_of(contender)
+    if native is None or native.role == "main":
+        return f"c-{native.role if native else contender.role}"
+    rivals = list(
+        dict.fromkeys(n.label for c in evaluation.contenders if (n := native_of(c)) and n.role != "main")
+    )
+    return f"c-rival-{rivals.index(native.label) % 4 + 1}"
 
 
-def _row_head(evaluation: Evaluation, contender: Contender) -> str:
-    swatch = f'<span class="swatch {colour_class(evaluation, contender)}" aria-hidden="true"></span>'
-    return f'<th scope="row">{swatch}{html.escape(contender.label)}</th>'
+def _rows(
+    evaluation: Evaluation, contenders: Sequence[Contender], columns: Sequence[dict[str, str]]
+) -> list[str]:
+    rows = []
+    for contender in contenders:
+        ring = " ring" if isinstance(contender, Coarse) else ""
+        swatch = (
+            f'<span class="swatch{ring} {colour_class(evaluation, contender)}" aria-hidden="true"></span>'
+        )
+        cells = "".join(column.get(contender.label, "<td>—</td>") for column in columns)
+        kind = ' class="main"' if contender.role == "main" else ""
+        rows.append(f'<tr{kind}><th scope="row">{swatch}{html.escape(contender.label)}</th>{cells}</tr>')
+    return rows
+
+
+def _column(labels: Sequence[str], estimates: Sequence[Estimate]) -> dict[str, str]:
+    """Return the cells of one measure by contender, the leaders in bold."""
+    cells = {}
+    for label, estimate, leads in zip(labels, estimates, leaders(estimates), strict=True):
+        interval = interval_text(estimate)
+        if estimate.n < FEWEST_SAMPLES:
+            interval = "—"
+        small = f"<small>{interval}</small>" if interval else ""
+        kind = ' class="best"' if leads else ""
+        cells[label] = f"<td{kind}>{estimate_text(estimate)}{small}</td>"
+    return cells
+
+
+def _certainty(evaluation: Evaluation) -> str:
+    n = evaluation.rollout(evaluation.main, evaluation.training_grid).n
+    over = counted(n, "trajectory", "trajectories")
+    if n < FEWEST_SAMPLES:
+        return (
+            f"Means over {over}, too few for an interval or for a comparison (at least {FEWEST_SAMPLES}); nothing is "
+            "bold."
+        )
+    return f"Small: Student’s 95 % t interval of the mean over {over}. {_BOLD}"
 
 
 def _captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
@@ -107,25 +152,5 @@ def _captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str
     )
 
 
-def _errors(
-    evaluation: Evaluation, contender: Contender, grid: tuple[int, ...]
-) -> tuple[Estimate, Estimate] | None:
-    if evaluation.score(contender, grid).refused:
-        return None
-    return evaluation.one_step(contender, grid), evaluation.rollout(contender, grid)
-
-
-def _cell(estimate: Estimate, *, is_best: bool = False) -> str:
-    kind = ' class="best"' if is_best else ""
-    interval = interval_text(estimate)
-    small = f"<small>{interval}</small>" if interval else ""
-    return f"<td{kind}>{error_text(estimate.mean)}{small}</td>"
-
-
 def _sentences(reasons: list[str]) -> list[str]:
     return [r if r.endswith(".") else f"{r}." for r in reasons]
-
-
-def _metric_name(name: str) -> str:
-    """Return ``"VRMSE"`` for an acronym and words for words."""
-    return name.replace("_", " ") if "_" in name else name.upper()

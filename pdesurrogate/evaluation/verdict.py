@@ -1,90 +1,132 @@
-"""The result in one sentence, and how its numbers are written."""
+"""The result in two sentences, and what stands behind them in a third."""
 
 from __future__ import annotations
 
-import html
 import math
 
-from .results import HEADLINE, Estimate, Evaluation
-
-
-def on_grid(grid: tuple[int, ...]) -> str:
-    """Return ``"64 × 64"``."""
-    return " × ".join(map(str, grid))
-
-
-def error_text(value: float) -> str:
-    """Return an error as a percentage with three digits, or what became of it."""
-    return f"{_three_digits(100 * value)} %" if math.isfinite(value) else "diverged"
-
-
-def interval_text(estimate: Estimate) -> str:
-    """Return ``"2.9–3.4 %"``; empty where there is no interval."""
-    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
-        return ""
-    return f"{_three_digits(100 * estimate.low)}–{_three_digits(100 * estimate.high)} %"
-
-
-def typeset(sentence: str) -> str:
-    """Return a sentence as HTML whose sizes and percentages do not break over lines."""
-    text = html.escape(sentence)
-    for breakable in (" ×", "× ", " %"):
-        text = text.replace(breakable, breakable.replace(" ", "\u00a0"))
-    return text
+from ..metrics.table import FEWEST_SAMPLES
+from .comparison import Standing, compare
+from .contenders import Coarse, Contender
+from .results import DEVIATIONS, HEADLINE, Estimate, Evaluation
+from .typography import change_text, counted, error_text, estimate_text, interval_text, listed, on_grid
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Return how far off the surrogate is, beside its rivals, and whether that holds on grids it never saw."""
+    """Return how far off the surrogate is, beside its rivals, and what becomes of that on other grids."""
     main, grid = evaluation.main, evaluation.training_grid
     own = evaluation.rollout(main, grid)
-    interval = interval_text(own)
-    certainty = f" (95 % interval {interval})" if interval else ""
-    what = (
-        f"is off by {error_text(own.mean)} on average{certainty}" if math.isfinite(own.mean) else "diverges"
+    sentence = (
+        f"Over {counted(evaluation.horizon, 'frame')} on its training grid of {on_grid(grid)} points, "
+        f"{main.label} {_size_of(own)}{_in_deviations(evaluation)}"
     )
-    sentence = f"Over {evaluation.horizon} frames on its training grid of {on_grid(grid)} points, {main.label} {what}"
-    rivals = [
-        (c.label, evaluation.rollout(c, grid).mean)
-        for c in evaluation.contenders
-        if c is not main and not evaluation.score(c, grid).refused
-    ]
-    sentence += ", against " + _listed([f"{error_text(e)} for {label}" for label, e in rivals])
-    better = [label for label, error in rivals if error < own.mean]
-    if better:
-        sentence += f", and so does worse than {_listed(better)}"
-    return sentence + _transfer(evaluation, own.mean) + "."
+    rivals = [c for c in evaluation.contenders if c is not main and not evaluation.score(c, grid).refused]
+    return f"{sentence}{_beside(evaluation, rivals)}.{_elsewhere(evaluation)}"
 
 
 def second_sentence(evaluation: Evaluation) -> str:
     """Return what one step costs in error, and how many trajectories stand behind the numbers."""
     own = evaluation.one_step(evaluation.main, evaluation.training_grid)
-    last = evaluation.headline.rollout[HEADLINE].mean()[-1].mean().item()
-    plural = "trajectory" if own.n == 1 else "trajectories"
+    table = evaluation.headline.rollout[HEADLINE]
+    last = error_text(table.mean()[-1].mean().item(), undefined=table.undefined)
+    end = f", the last of the {evaluation.horizon} frames by {last}" if evaluation.horizon > 1 else ""
     return (
-        f"A single step is off by {error_text(own.mean)}, the last of the {evaluation.horizon} frames by "
-        f"{error_text(last)}. Errors are relative L2 errors on {own.n} test {plural} that took no part in training."
+        f"A single step is off by {estimate_text(own)}{end}. Errors are relative L2 errors on "
+        f"{counted(own.n, 'test trajectory', 'test trajectories')}."
     )
 
 
-def _transfer(evaluation: Evaluation, own: float) -> str:
-    changes = []
-    for grid in evaluation.grids:
-        if grid == evaluation.training_grid:
-            continue
-        error = evaluation.rollout(evaluation.main, grid).mean
-        relative = f" ({_signed(100 * (error / own - 1))} %)" if own > 0 and math.isfinite(error) else ""
-        changes.append(f"{error_text(error)}{relative} at {on_grid(grid)}")
-    return f"; on grids it never saw the error is {_listed(changes)}" if changes else ""
+def _size_of(own: Estimate) -> str:
+    if not math.isfinite(own.mean):
+        return (
+            "has no relative error, because the truth vanishes in some frames"
+            if own.undefined
+            else "diverges"
+        )
+    interval = interval_text(own)
+    return f"is off by {estimate_text(own)} on average" + (f" (95 % interval {interval})" if interval else "")
 
 
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)
+def _in_deviations(evaluation: Evaluation) -> str:
+    """Return the VRMSE where the fields are mostly their mean, which flatters the relative L2 error."""
+    own = evaluation.error(evaluation.main, DEVIATIONS)
+    if not (evaluation.mean_dominates and math.isfinite(own.mean)):
+        return ""
+    return (
+        f", or {estimate_text(own)} of the truth's standard deviation (VRMSE), which says more here because the mean "
+        "of the truth is larger than its fluctuations"
+    )
 
 
-def _three_digits(value: float) -> str:
-    """Return three significant digits with their zeros; numbers from 100 on are rounded to whole ones."""
-    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".rstrip(".")
+def _beside(evaluation: Evaluation, rivals: list[Contender]) -> str:
+    """Return the rivals' errors, who is ahead of the surrogate, and who cannot be told from it."""
+    measured = [(c.label, evaluation.error(c, HEADLINE)) for c in rivals]
+    finite = [f"{estimate_text(e)} for {label}" for label, e in measured if math.isfinite(e.mean)]
+    text = f", against {listed(finite)}" if finite else ""
+    standings = _standings(evaluation, rivals, HEADLINE)
+    worse, alike, unknown = (
+        [c.label for c in rivals if standings[c.label] is s]
+        for s in (Standing.WORSE, Standing.ALIKE, Standing.UNKNOWN)
+    )
+    clauses = []
+    if worse:
+        clauses.append(f"does worse than {listed(worse)}")
+    if alike:
+        clauses.append(f"is not distinguishable from {listed(alike)}")
+    if clauses:
+        text += f", and so {listed(clauses)}"
+    if unknown:
+        text += f"; fewer than {FEWEST_SAMPLES} trajectories do not tell whether it differs from {listed(unknown)}"
+    return text + _other_measures(evaluation, rivals, excused={*worse})
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−").replace("+0.0", "±0.0").replace("−0.0", "±0.0")
+def _other_measures(evaluation: Evaluation, rivals: list[Contender], excused: set[str]) -> str:
+    """Return in which other measures a rival is ahead that is not ahead in the headline."""
+    clauses = []
+    for metric in evaluation.headline.rollout:
+        standings = _standings(evaluation, rivals, metric)
+        ahead = [label for label, s in standings.items() if s is Standing.WORSE and label not in excused]
+        if ahead and metric != HEADLINE:
+            clauses.append(f"in {metric_name(metric)} it does worse than {listed(ahead)}")
+    return f"; {listed(clauses)}" if clauses else ""
+
+
+def _standings(evaluation: Evaluation, rivals: list[Contender], metric: str) -> dict[str, Standing]:
+    own = evaluation.error(evaluation.main, metric)
+    return {c.label: compare(own, evaluation.error(c, metric)) for c in rivals}
+
+
+def _elsewhere(evaluation: Evaluation) -> str:
+    """Return the error on the other grids, and whether running there beats resampling the training grid's run."""
+    main, home = evaluation.main, evaluation.rollout(evaluation.main, evaluation.training_grid)
+    others = [grid for grid in evaluation.grids if grid != evaluation.training_grid]
+    if not others:
+        return ""
+    parts = []
+    for grid in others:
+        error = evaluation.rollout(main, grid)
+        change = change_text(error.mean, home.mean)
+        parts.append(f"{estimate_text(error)} at {on_grid(grid)}" + (f" ({change})" if change else ""))
+    return f" On other grids its error is {listed(parts)}{_beside_resampling(evaluation, others[-1])}."
+
+
+def _beside_resampling(evaluation: Evaluation, grid: tuple[int, ...]) -> str:
+    main = evaluation.main
+    coarse = next((c for c in evaluation.contenders if isinstance(c, Coarse) and c.native is main), None)
+    if coarse is None or evaluation.score(coarse, grid).refused:
+        return ""
+    error = evaluation.rollout(coarse, grid)
+    outcome = {
+        Standing.BETTER: ": better",
+        Standing.WORSE: ": worse",
+        Standing.ALIKE: ": no better, no worse",
+        Standing.UNKNOWN: "",
+    }[compare(error, evaluation.rollout(main, grid))]
+    return (
+        f"; running it at {on_grid(evaluation.training_grid)} and resampling gives {estimate_text(error)} "
+        f"at {on_grid(grid)}{outcome}"
+    )
+
+
+def metric_name(name: str) -> str:
+    """Return ``"VRMSE"`` for an acronym and words for words."""
+    return name.replace("_", " ") if "_" in name else name.upper()

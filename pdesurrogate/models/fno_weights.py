@@ -2,7 +2,7 @@
 
 They describe the same function for neuraloperator's defaults (dense weights, channel MLP with soft gating,
 linear skip, no norm): width is ``hidden_channels``, depth ``n_layers``, num_modes ``n_modes``. Its
-``positional_embedding="grid"`` is our ``coordinates=True``.
+``positional_embedding="grid"`` is our ``coordinates="linear"``.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class CrankNicolsonEuler:
     """Crank-Nicolson for ``L``, forward Euler for the rest: ``û' = [(1 + z/2) û + dt N(û)] / (1 - z/2)``.
 
     First order. The scheme behind Li et al.'s published data sets (there with ``dt = 1e-4``), kept to reproduce
-    them; `ETDRK4` is more accurate at a hundredth of the cost. Forward Euler amplifies an undamped wave of
+    them; `ETDRK4` is more accurate at a small part of the cost. Forward Euler amplifies an undamped wave of
     Courant number C by ``sqrt(1 + C²)`` a step, so that keeping well below the limit of 1 is advisable.
 
     Source: Li et al. (2021), "Fourier neural operator for parametric PDEs", ICLR, appendix A.3.3.

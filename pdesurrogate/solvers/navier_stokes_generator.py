@@ -1,4 +1,4 @@
-"""Ensembles of two-dimensional turbulence from Gaussian random initial vorticity."""
+"""Ensembles of two-dimensional flows from Gaussian random initial vorticity."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from ..durable import durable_write
 
 log = logging.getLogger(__name__)
 
+_STEPS_BETWEEN_AGREEMENTS = 20
+
 
 class DurableCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint beside its final name and rename it; read plain types only."""
@@ -73,9 +75,14 @@ class KeepLast(lightning.Callback):
     ) -> None:
         """Save when the interval is over or Ctrl-C was pressed."""
         due = time.monotonic() - self._saved_at > self._interval
-        # All ranks must save together; the clock of rank 0 and any rank's Ctrl-C decide.
-        due = trainer.strategy.broadcast(due)
-        interrupted = not trainer.strategy.reduce_boolean_decision(not self._interrupted, all=True)
+        interrupted = self._interrupted
+        if trainer.world_size > 1:
+            # All ranks must save together: the clock of rank 0 and any rank's Ctrl-C decide. Asking costs a
+            # wait for the slowest rank, so it is done every few steps.
+            if trainer.global_step % _STEPS_BETWEEN_AGREEMENTS:
+                return
+            due = trainer.strategy.broadcast(due)
+            interrupted = trainer.strategy.reduce_boolean_decision(interrupted, all=False)
         if due or interrupted:
             self._save(trainer)
         if interrupted:

@@ -73,11 +73,16 @@ class ForecastFigures(lightning.Callback):
 def draw_forecast(
     truth: np.ndarray, prediction: np.ndarray, titles: list[str], name: str, path: Path
 ) -> None:
-    """Draw rows truth, prediction and error over lead times ``(lead, y, x)`` and save a PNG."""
+    """Draw rows truth, prediction and error over lead times ``(lead, y, x)`` and save a PNG.
+
+    All rows share one colour scale; the error is magnified by a round factor that stands beside it.
+    """
     from matplotlib.figure import Figure
 
-    rows = (("truth", truth), ("prediction", prediction), ("error", prediction - truth))
     limit = float(np.abs(truth).max()) or 1.0
+    error = prediction - truth
+    factor = magnification(float(np.abs(error).max()) / limit)
+    rows = (("truth", truth), ("prediction", prediction), (f"error × {factor}", factor * error))
     figure = Figure(figsize=(2.0 * len(titles) + 1.2, 6.2), layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for row, (label, images) in zip(axes, rows, strict=True):
@@ -90,3 +95,9 @@ def draw_forecast(
         row[0].set_ylabel(label)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label=name)
     figure.savefig(path, dpi=100)
+
+
+def magnification(share: float) -> int:
+    """Return the largest of 1, 2, 5, 10, .. 100 that keeps ``share`` times it within 1."""
+    fitting = [factor for factor in (1, 2, 5, 10, 20, 50, 100) if factor * share <= 1.0]
+    return fitting[-1] if fitting else 1

@@ -17,7 +17,7 @@ from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
 from ..metrics import METRICS
 from ..models import MODELS
-from ..registry import load_plugins
+from ..registry import check_options, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
@@ -48,10 +48,11 @@ def train(config: dict[str, Any]) -> float:
         KeyboardInterrupt: on Ctrl-C, after the state has been saved; says how to go on.
     """
     load_plugins(config.get("plugins", []))
-    run_dir = Path(config["run_dir"])
+    run_dir = _from_here(Path(config["run_dir"]))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
     loss: Metric = _loss(config["loss"])
+    check_options("optim", Optimisation, config["optim"])
     optimisation = Optimisation(**config["optim"])
     data = open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
     surrogate = build_surrogate(config, data)
@@ -61,7 +62,7 @@ def train(config: dict[str, Any]) -> float:
         _ignore_advice()
         trainer = _build_trainer(config, run_dir)
         if trainer.is_global_zero:
-            _describe(surrogate, data, config)
+            _describe(surrogate, data, config, run_dir)
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except TrainingInterrupted as stop:
@@ -94,7 +95,16 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
         provenance=provenance,
     )
     surrogate.check_grid(data.grid)
+    if surrogate.num_parameters == 0:
+        raise ValueError(
+            f"model {config['model']['kind']!r} has nothing to train. Evaluation puts persistence beside every model."
+        )
     return surrogate
+
+
+def _from_here(path: Path) -> Path:
+    """Return a path below the working directory as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _options(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,11 +173,13 @@ def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Traine
     )
 
 
-def _describe(surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[str, Any]) -> None:
+def _describe(
+    surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[str, Any], run_dir: Path
+) -> None:
     spec = surrogate.spec
     grid = " x ".join(map(str, data.grid))
     log.info(
-        "Training %s (%s real parameters) on %s: %s at %s, %d frames in, %d out, dt %g %s",
+        "Training %s (%s real parameters) on %s: %s at %s, frames in %d, out %d, dt %g%s. Run folder: %s",
         config["model"]["kind"],
         f"{surrogate.num_parameters:,}",
         data.dataset.name,
@@ -176,9 +188,9 @@ def _describe(surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[
         surrogate.history,
         surrogate.horizon,
         spec.dt,
-        "" if spec.time_units == "1" else spec.time_units,
+        "" if spec.time_units == "1" else f" {spec.time_units}",
+        run_dir,
     )
-    log.info("Run folder: %s", config["run_dir"])
 
 
 def _ignore_advice() -> None:

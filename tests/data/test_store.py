@@ -450,3 +450,12 @@ def test_splits_of_different_specs_are_refused(
     write_store(tmp_path / "test.h5", smoke_spec.replace(dt=0.25))
     with pytest.raises(ValueError, match=r"train and test differ: dt is 0.5 on one side and 0.25"):
         DATASETS.build("store", root=str(tmp_path))
+
+
+def test_chunks_waste_hardly_any_space(tmp_path: Path, torus_spec: DataSpec) -> None:
+    times = torus_spec.dt * np.arange(21)
+    changes = {"grid": (128, 128), "num_trajectories": 2, "times": times}
+    StoreWriter(tmp_path / "a.h5", **settings(torus_spec, **changes)).close()
+    (part,) = tmp_path.glob("a.h5*")
+    size = part.stat().st_size
+    assert size < 1.1 * 2 * 21 * 128 * 128 * 4 * torus_spec.num_channels

@@ -84,14 +84,14 @@ def write_waves(root: Path, trajectories: np.ndarray, split: str = "test", spec:
 class Bench:
     """A folder with a store of waves, and what is needed to evaluate artifacts on it.
 
-    The store has four test trajectories, each with one slow and one fast mode of its own amplitude.
+    The store has six test trajectories, each with one slow and one fast mode of its own amplitude.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.waves = root / "waves"
         self.waves.mkdir()
-        rows = [travelling_wave(1, 1, n) + (0.5 + n) * travelling_wave(-2, 2, 2 * n) for n in range(4)]
+        rows = [travelling_wave(1, 1, n) + (0.5 + n) * travelling_wave(-2, 2, 2 * n) for n in range(6)]
         write_waves(self.waves, np.stack(rows))
 
     def replace_waves(self, trajectories: np.ndarray, spec: DataSpec = SPEC) -> Path:

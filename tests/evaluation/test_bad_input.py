@@ -81,8 +81,7 @@ def test_a_grid_above_the_stored_one_is_refused(refused):
 def test_a_grid_below_the_modes_of_the_model_is_refused(refused, make_artifact):
     artifact = make_artifact("fno", kind="fno", width=4, depth=1, num_modes=12)
     message = refused(artifact=str(artifact), resolutions=[8])
-    assert "12 modes" in message
-    assert "8" in message
+    assert "cannot be evaluated at 8 x 8: 12 modes" in message
 
 
 @pytest.mark.parametrize("entry", ["64", 0, [16], [16, -16], 16.5])

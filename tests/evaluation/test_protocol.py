@@ -27,9 +27,9 @@ def test_a_gain_of_a_tenth_compounds_in_rollouts_and_shows_once_in_single_steps(
     for grid in (8, 16, 32):
         score = result(evaluation, "main", grid)
         values = score.rollout["relative_l2"].values[..., 0]
-        torch.testing.assert_close(values, expected.expand(4, -1), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(values, expected.expand(6, -1), rtol=1e-5, atol=1e-6)
         steps = score.one_step["relative_l2"].values
-        torch.testing.assert_close(steps, torch.full((4, 8, 1), 0.1).double(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(steps, torch.full((6, 8, 1), 0.1).double(), rtol=1e-5, atol=1e-6)
 
 
 def test_persistence_has_the_analytic_error_of_a_wave_that_moves_on(configure, wave, replace_waves):
@@ -73,7 +73,7 @@ def test_contenders_with_different_histories_forecast_the_same_frames(configure,
     assert evaluation.lead_in == 3
     for role, gain in (("main", 0.1), ("compared", 0.2)):
         score = result(evaluation, role, 16)
-        assert score.rollout["relative_l2"].values.shape == (4, 6, 1)
+        assert score.rollout["relative_l2"].values.shape == (6, 6, 1)
         assert score.one_step["relative_l2"].mean().mean().item() == pytest.approx(gain, rel=1e-5)
         assert score.rollout["relative_l2"].mean()[1].item() == pytest.approx((1 + gain) ** 2 - 1, rel=1e-5)
 

@@ -64,12 +64,12 @@ def test_metrics_json_holds_every_number_by_sample_lead_time_and_field(report):
     assert "refused" in rows["compared", 8]
     table = rows["main", 32]["rollout"]["relative_l2"]
     assert table["dims"] == ["sample", "lead", "field"]
-    assert [len(table["values"]), len(table["values"][0]), len(table["values"][0][0])] == [4, 8, 1]
+    assert [len(table["values"]), len(table["values"][0]), len(table["values"][0][0])] == [6, 8, 1]
     assert set(rows["main", 32]["rollout"]) == {"relative_l2", "vrmse", "h1"}
     for metric in rows["main", 16]["one_step"].values():
         values = [v[0] for row in metric["values"] for v in row]
         assert metric["summary"]["mean"] == pytest.approx(sum(values) / len(values))
-        assert metric["n"] == 4
+        assert metric["n"] == 6
     assert content["lead_times"] == pytest.approx([0.125 * n for n in range(1, 9)])
     assert re.fullmatch(r"[0-9a-f]{64}", content["provenance"]["Artifact: Gain"]["sha256"])
     assert content["config"]["horizon"] == 8
@@ -106,10 +106,11 @@ def test_the_page_can_be_read_without_seeing_it(report):
 
 def test_a_model_has_the_same_colour_in_every_table_and_chart(report):
     _, _, page = report
-    styles = dict(re.findall(r'<span class="swatch ([\w-]+)" aria-hidden="true"></span>([^<]+)</th>', page))
+    swatches = r'<span class="swatch(?: ring)? ([\w-]+)" aria-hidden="true"></span>([^<]+)</th>'
+    styles = re.findall(swatches, page)
     legend = re.findall(r'<svg class="key series ([\w-]+)"[^>]*>.*?</svg>([^<]+)</li>', page)
-    names = {label: style for style, label in styles.items()}
-    assert len(names) == 4
+    names = {label: style for style, label in styles}
+    assert len(names) == 5
     seen = [(style, label) for style, label in legend if label.removeprefix("error of ") in names]
     assert len(seen) >= 5
     assert all(names[label.removeprefix("error of ")] == style for style, label in seen)
@@ -119,11 +120,17 @@ def test_every_row_and_grid_of_the_table_shows_its_error_or_says_why_not(report,
     value, _, page = report
     table = page.split("Table 1.")[1].split("</table>")[0]
     rows = {m[0]: m[1] for m in re.findall(r"</span>([^<]+)</th>(.*?)</tr>", table)}
-    assert list(rows) == ["Gain", "UNet", "Gain at 16 × 16, resampled", "Persistence"]
+    assert list(rows) == [
+        "Gain",
+        "Gain at 16 × 16, resampled",
+        "U-Net",
+        "U-Net at 16 × 16, resampled",
+        "Persistence",
+    ]
     assert f"{100 * value:.1f} %" in rows["Gain"]
     assert rows["Gain"].count("10.0 %") >= 3
-    assert rows["UNet"].startswith("<td>—</td><td>—</td>")
-    assert "UNet at 8 × 8:" in page
+    assert rows["U-Net"].startswith("<td>—</td><td>—</td>")
+    assert "U-Net at 8 × 8:" in page
     for grid in ("8 × 8", "16 × 16", "32 × 32"):
         assert f'class="group">{grid}<small>' in table
 
@@ -137,7 +144,7 @@ def test_the_last_lines_say_where_the_report_is_and_what_the_errors_were(configu
     assert "one-step 10.0 %, 8-frame rollout" in last
     assert "at 16x16" in last
     assert "at 32x32" in last
-    assert any("rolled out 4 of 4" in line for line in caplog.messages)
+    assert any("rolled out 6 of 6" in line for line in caplog.messages)
 
 
 def evaluated(config):

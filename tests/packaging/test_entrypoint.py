@@ -93,7 +93,7 @@ def test_a_slurm_task_gets_pytorchs_variables(entrypoint, nodes, first):
         "trainer=ddp",
         SLURM_PROCID="5",
         SLURM_LOCALID="1",
-        SLURM_NTASKS="8",
+        SLURM_STEP_NUM_TASKS="8",
         SLURM_JOB_ID="41234",
         SLURM_JOB_NODELIST=nodes,
         NPROC="4",
@@ -111,13 +111,13 @@ def test_a_slurm_task_gets_pytorchs_variables(entrypoint, nodes, first):
 def test_a_given_meeting_point_wins_over_slurms_first_node(entrypoint):
     given = {"MASTER_ADDR": "elsewhere", "MASTER_PORT": "1234"}
     _, variables = entrypoint(
-        "train", SLURM_PROCID="0", SLURM_NTASKS="2", SLURM_JOB_NODELIST="n[1-2]", **given
+        "train", SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="2", SLURM_JOB_NODELIST="n[1-2]", **given
     )
     assert given.items() <= variables.items()
 
 
 def test_a_single_slurm_task_runs_alone(entrypoint):
-    assert entrypoint("train", SLURM_PROCID="0", SLURM_NTASKS="1")[1] == {}
+    assert entrypoint("train", SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="1")[1] == {}
 
 
 def test_any_other_command_follows_two_dashes(entrypoint):

@@ -1,0 +1,37 @@
+"""Draw the pictures of ``data/README.md``: frames of the first test trajectory of a generated set.
+
+``python -m benchmarks.data_cards data/generated/navier_stokes docs/navier_stokes.png``
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pdesurrogate.data.store import StoredTrajectories
+
+NUM_FRAMES = 5
+
+
+def draw(root: Path, picture: Path) -> None:
+    """Draw one row per channel, from the first frame to the last, on one colour scale per channel."""
+    stored = StoredTrajectories(root / "test.h5")
+    frames = stored.frames(0, 0, stored.num_frames)
+    shown = np.linspace(0, stored.num_frames - 1, NUM_FRAMES).round().astype(int)
+    names = stored.spec.channel_names
+    figure = Figure(figsize=(2.0 * NUM_FRAMES + 0.8, 2.1 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), NUM_FRAMES, squeeze=False)
+    for channel, (row, name) in enumerate(zip(axes, names, strict=True)):
+        limit = np.abs(frames[:, channel]).max()
+        for axis, k in zip(row, shown, strict=True):
+            drawn = axis.imshow(frames[k, channel], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[], title=f"t = {stored.times[k]:g}")
+        figure.colorbar(drawn, ax=row, shrink=0.9, label=name)
+    figure.savefig(picture, dpi=80)
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]), Path(sys.argv[2]))

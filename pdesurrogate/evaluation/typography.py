@@ -1,0 +1,69 @@
+"""How grids, errors, intervals and lists are written for people."""
+
+from __future__ import annotations
+
+import html
+import math
+
+from .results import Estimate
+
+
+def on_grid(grid: tuple[int, ...]) -> str:
+    """Return ``"64 × 64"``."""
+    return " × ".join(map(str, grid))
+
+
+def error_text(value: float, *, undefined: bool = False) -> str:
+    """Return an error as a percentage with three digits, or why it is infinite.
+
+    Args:
+        value: 0.01 is one percent.
+        undefined: whether an infinite value comes from a truth that vanishes, not from the forecast.
+    """
+    if math.isfinite(value):
+        return f"{three_digits(100 * value)} %"
+    return "undefined" if undefined else "diverged"
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """Return the mean of an estimate as `error_text` writes it."""
+    return error_text(estimate.mean, undefined=estimate.undefined)
+
+
+def interval_text(estimate: Estimate) -> str:
+    """Return ``"2.9–3.4 %"``; empty where there is no interval."""
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return ""
+    return f"{three_digits(100 * estimate.low)}–{three_digits(100 * estimate.high)} %"
+
+
+def change_text(value: float, reference: float) -> str:
+    """Return ``"1.1 % more"``, ``"3.0 % less"`` or ``"unchanged"``; empty where a ratio means nothing."""
+    if not (math.isfinite(value) and math.isfinite(reference) and reference > 0):
+        return ""
+    change = 100 * (value / reference - 1)
+    size = f"{abs(change):.1f}" if abs(change) < 99.95 else f"{abs(change):.0f}"
+    return "unchanged" if size == "0.0" else f"{size} % {'more' if change > 0 else 'less'}"
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return ``"1 frame"`` or ``"20 frames"``."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def listed(items: list[str]) -> str:
+    """Return ``"a, b and c"``."""
+    return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)
+
+
+def typeset(sentence: str) -> str:
+    """Return a sentence as HTML whose sizes and percentages do not break over lines."""
+    text = html.escape(sentence)
+    for breakable in (" ×", "× ", " %"):
+        text = text.replace(breakable, breakable.replace(" ", "\u00a0"))
+    return text
+
+
+def three_digits(value: float) -> str:
+    """Return three significant digits with their zeros; numbers from 100 on are rounded to whole ones."""
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".rstrip(".")

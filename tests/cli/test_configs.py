@@ -1,0 +1,117 @@
+"""Every configuration file that is shipped composes, and what it names can be built."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pdesurrogate.cli import COMMANDS, conf_dir
+from pdesurrogate.data import DATASETS
+from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.metrics import METRICS
+from pdesurrogate.models import MODELS
+from pdesurrogate.solvers import GENERATORS
+from pdesurrogate.training import UNROLLS
+from pdesurrogate.training.loggers import build_loggers
+from pdesurrogate.training.optimisation import Optimisation
+
+CONF = conf_dir()
+FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml"))
+SPEC = DataSpec(fields=(Field("vorticity"),), axes=(Axis("y", 1.0), Axis("x", 1.0)), dt=1.0)
+
+
+def files_of(group: str) -> list[str]:
+    return [p.stem for p in FILES if p.parent == Path(group)]
+
+
+def composed(command: str, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(command, overrides=[*overrides, *(["run_dir=run"] if command == "train" else [])])
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    return config
+
+
+@pytest.fixture(autouse=True)
+def run_id(monkeypatch):
+    monkeypatch.setenv("PDESURROGATE_RUN_ID", "test")
+    from pdesurrogate.cli import _register_resolvers
+
+    _register_resolvers()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command):
+    assert composed(command)["run_id"] == "test"
+
+
+@pytest.mark.parametrize("name", files_of("model"))
+def test_every_model_file_builds_its_model(name):
+    section = composed("train", f"model={name}")["model"]
+    horizon = 8 if name == "fno_3d" else 1
+    assert MODELS.build(section.pop("kind"), SPEC, 1, horizon, **section) is not None
+
+
+@pytest.mark.parametrize("name", files_of("data"))
+def test_every_data_file_names_a_known_reader_and_generator(name):
+    section = composed("train", f"data={name}")["data"]
+    assert DATASETS.get(section["kind"])
+    generator = dict(section.get("generator", {}))
+    if generator:
+        generator.pop("num_trajectories")
+        built = GENERATORS.build(generator.pop("kind"), **generator)
+        assert len(built.grid) == built.spec.ndim
+
+
+@pytest.mark.parametrize("name", files_of("unroll"))
+def test_every_unroll_file_builds(name):
+    section = composed("train", f"unroll={name}")["unroll"]
+    assert UNROLLS.build(section.pop("kind"), **section).num_steps >= 1
+
+
+@pytest.mark.parametrize("name", files_of("loss"))
+def test_every_loss_file_names_a_metric(name):
+    assert METRICS.get(composed("train", f"loss={name}")["loss"]["kind"])
+
+
+@pytest.mark.parametrize("name", files_of("optim"))
+def test_every_optimiser_file_builds(name):
+    assert Optimisation(**composed("train", f"optim={name}")["optim"]).lr > 0
+
+
+@pytest.mark.parametrize("name", files_of("logger"))
+def test_every_logger_file_builds(name, tmp_path):
+    section = composed("train", f"logger={name}")["logger"]
+    expected = 0 if name == "none" else 1
+    assert len(build_loggers({**section, "mode": "disabled"}, tmp_path, "test", {})) == expected
+
+
+@pytest.mark.parametrize("name", files_of("trainer"))
+def test_every_trainer_file_has_the_same_keys(name):
+    assert composed("train", f"trainer={name}")["trainer"].keys() == composed("train")["trainer"].keys()
+
+
+@pytest.mark.parametrize("name", files_of("experiment"))
+def test_every_experiment_composes_into_a_model_that_builds(name):
+    config = composed("train", f"experiment={name}")
+    section, data = config["model"], config["data"]
+    assert MODELS.build(section.pop("kind"), SPEC, data["history"], data["horizon"], **section) is not None
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_key_is_explained(file):
+    """A comment stands on the line of each key, except where a section begins."""
+    lines = (CONF / file).read_text().splitlines()
+    internal = ("hydra", "version:", "defaults:", "kind: ")
+    if file.parts[0] == "hydra":
+        return
+    in_hydra = False
+    for line in lines:
+        if re.match(r"\S", line):
+            in_hydra = line.startswith("hydra:")
+        is_key = re.match(r"\s*[a-z_0-9]+: *[^\s#]", line)
+        if is_key and not in_hydra and not line.strip().startswith(internal):
+            assert "#" in line, f"{file}: {line!r} has no comment"
