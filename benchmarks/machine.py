@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -11,25 +10,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pdesurrogate.allocator import keep_freed_memory
+
 ROOT = Path(__file__).resolve().parents[1]
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 ALLOCATORS = ("tuned", "default")
 
 
 def tune_allocator(kind: str) -> str:
     """Set glibc's allocator for the whole process, hence for every contestant; returns what is in force.
 
-    ``tuned`` keeps freed blocks up to 1 GiB instead of returning them to the system: otherwise every large
-    output is mapped afresh and its pages fault one by one.
+    ``tuned`` is what the application does at start-up, see `pdesurrogate.allocator`.
     """
     if kind == "default":
         return "default"
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return "default (no glibc here)"
-    accepted = libc.mallopt(_M_MMAP_THRESHOLD, 2**30) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    return "tuned: mmap threshold 1 GiB, trim threshold 2 GiB" if accepted else "default (mallopt refused)"
+    return (
+        "tuned: mmap threshold 1 GiB, trim threshold 2 GiB"
+        if keep_freed_memory()
+        else "default (no glibc here)"
+    )
 
 
 def describe_machine() -> dict[str, Any]:

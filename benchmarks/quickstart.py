@@ -10,14 +10,13 @@ After ``make quickstart``::
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from .machine import ROOT, describe_machine
+
 RECORD = ROOT / "benchmarks" / "results" / "quickstart.json"
 README = ROOT / "README.md"
 BEGIN, END = (
@@ -39,11 +38,12 @@ def record(metrics: dict[str, Any]) -> dict[str, Any]:
         for result in metrics["results"]
     ]
     return {
+        "kind": "quickstart",
         "command": "make quickstart",
         "horizon": metrics["headline"]["horizon"],
         "training_grid": metrics["headline"]["grid"],
         "software": metrics["provenance"]["Software"],
-        "machine": {"processor": _processor(), "cores": os.cpu_count()},
+        "machine": describe_machine(),
         "test_checksum": metrics["provenance"]["Data"]["test checksum"],
         "rows": rows,
     }
@@ -93,12 +93,6 @@ def _percent(value: float) -> str:
 
 def _grid(grid: tuple[int, ...]) -> str:
     return " × ".join(map(str, grid))
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:
