@@ -18,10 +18,9 @@ from pdesurrogate.registry import check_options
 from pdesurrogate.version import __version__
 
 from . import FORCINGS, GENERATORS
+from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
 from .navier_stokes import NavierStokes2D
 from .random_fields import GaussianRandomField, stream_uniform
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @GENERATORS.register("navier_stokes")
@@ -69,11 +68,12 @@ class NavierStokesGenerator:
         integrator: str = "etdrk4",
         dtype: str = "float32",
     ) -> None:
-        _check_numbers(drag=drag, length=length, start=start, dt_frame=dt_frame, dt=dt)
-        _check_choices(seed=seed, solve_grid=solve_grid, grid=grid, num_frames=num_frames, dtype=dtype)
+        check_numbers(drag=drag, length=length, start=start, dt_frame=dt_frame, dt=dt)
+        check_counts(seed=(seed, 0), solve_grid=(solve_grid, 4), grid=(grid, 4), num_frames=(num_frames, 1))
+        check_grids(grid, solve_grid)
         self._viscosities = _viscosity_range(viscosity)
         self._seed = seed
-        self._dtype = DTYPES[dtype]
+        self._dtype = solver_dtype(dtype)
         self._solve_grid = (solve_grid, solve_grid)
         self.grid = (grid, grid)
         self.times = start + np.arange(num_frames) * dt_frame
@@ -158,23 +158,3 @@ def _viscosity_range(viscosity: float | Sequence[float]) -> tuple[float, float]:
             f"viscosity is {viscosity}; give one number that is not negative, or [low, high] with 0 < low < high."
         )
     return values[0], values[1]
-
-
-def _check_numbers(**values: float) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}; it must be a finite number.")
-
-
-def _check_choices(*, dtype: str, **counts: int) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
-    smallest = {"seed": 0, "num_frames": 1, "grid": 4, "solve_grid": 4}
-    for name, value in counts.items():
-        if not isinstance(value, int) or value < smallest[name]:
-            raise ValueError(f"{name} is {value!r}; it must be an integer from {smallest[name]} upwards.")
-    if counts["grid"] > counts["solve_grid"]:
-        raise ValueError(
-            f"grid = {counts['grid']} is finer than solve_grid = {counts['solve_grid']}: the file would claim detail "
-            "that was never solved for. Use a solve_grid at least as fine, or a coarser grid."
-        )
