@@ -1,6 +1,13 @@
-"""The only Fourier code of the house: modes, exact resampling, derivatives, bands, truncated transforms."""
+"""The only Fourier code of the house: modes, cosine transforms, resampling, derivatives, bands, truncation."""
 
 from .bands import RadialBands
+from .cosine import (
+    cosine_multiplicity,
+    cosine_tables,
+    cosine_transform,
+    cosine_wavenumbers,
+    inverse_cosine_transform,
+)
 from .derivatives import derivative, gradient, laplacian
 from .dft_plan import DFTPlan, dft_plan
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
@@ -24,10 +31,15 @@ __all__ = [
     "ReferenceTransform",
     "TruncatedTransform",
     "complex_modes",
+    "cosine_multiplicity",
+    "cosine_tables",
+    "cosine_transform",
+    "cosine_wavenumbers",
     "derivative",
     "dft_plan",
     "forward_transform",
     "gradient",
+    "inverse_cosine_transform",
     "inverse_transform",
     "kept_modes",
     "kept_shape",
