@@ -171,6 +171,14 @@ def test_where_products_of_float32_may_be_rounded_the_transform_is_not():
     torch.testing.assert_close(found, cosine_transform(u, 1), rtol=0, atol=1e-6)
 
 
+def test_under_autocast_the_transform_keeps_its_digits_and_its_dtype():
+    u = torch.randn(3, 64, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = cosine_transform(u.float(), 1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), cosine_transform(u, 1), rtol=0, atol=1e-6)
+
+
 def test_a_traced_program_holds_products_and_no_fft():
     class Smooth(torch.nn.Module):
         def forward(self, u):

@@ -103,9 +103,11 @@ def _checked_dims(u: Tensor, dims: int | Sequence[int]) -> list[int]:
 def _takes_product(u: Tensor, dim: int) -> bool:
     if torch.compiler.is_compiling() or u.numel() == 0:  # no FFT takes an empty batch
         return True
+    if u.device.type != "cpu" or u.shape[dim] > LONGEST_PRODUCT:
+        return False
     # Where products of float32 may be rounded to fewer digits, only the FFT keeps them all.
-    exact = u.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
-    return exact and u.device.type == "cpu" and u.shape[dim] <= LONGEST_PRODUCT
+    full = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+    return full or u.dtype == torch.float64
 
 
 def _forward_product(u: Tensor, dim: int) -> Tensor:
@@ -119,7 +121,8 @@ def _inverse_product(u: Tensor, dim: int) -> Tensor:
 def _along(table: Tensor, u: Tensor, dim: int) -> Tensor:
     """Multiply an axis by a square table. Batched over what leads, so that no result depends on its neighbours."""
     if torch.compiler.is_compiling() or u.ndim == 1:
-        return torch.matmul(u.movedim(dim, -1), table.T).movedim(-1, dim)
+        with torch.autocast(u.device.type, enabled=False):
+            return torch.matmul(u.movedim(dim, -1), table.T).movedim(-1, dim)
     if dim == u.ndim - 1:
         rows = u.flatten(0, -3) if u.ndim > 2 else u[None]
         return torch.bmm(rows, table.T.expand(rows.shape[0], -1, -1)).view(u.shape)
