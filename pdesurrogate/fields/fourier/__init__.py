@@ -1,5 +1,6 @@
 """The only Fourier code of the house: modes, cosine transforms, resampling, derivatives, bands, truncation."""
 
+from .axis_roles import BOUNDARIES, has_real_spectra
 from .bands import RadialBands
 from .cosine import (
     cosine_multiplicity,
@@ -11,24 +12,29 @@ from .cosine import (
 from .derivatives import derivative, gradient, laplacian
 from .dft_plan import DFTPlan, dft_plan
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
+from .reference import ReferenceTransform
 from .resampling import resample
 from .transforms import (
     DFTTransform,
     FFTTransform,
-    ReferenceTransform,
+    Spectrum,
     TruncatedTransform,
     complex_modes,
+    modes_of_planes,
+    planes_of_modes,
     real_planes,
     truncated_transform,
 )
 from .truncated import kept_modes, kept_shape, pruned_forward, pruned_inverse, require_resolved
 
 __all__ = [
+    "BOUNDARIES",
     "DFTPlan",
     "DFTTransform",
     "FFTTransform",
     "RadialBands",
     "ReferenceTransform",
+    "Spectrum",
     "TruncatedTransform",
     "complex_modes",
     "cosine_multiplicity",
@@ -39,13 +45,16 @@ __all__ = [
     "dft_plan",
     "forward_transform",
     "gradient",
+    "has_real_spectra",
     "inverse_cosine_transform",
     "inverse_transform",
     "kept_modes",
     "kept_shape",
     "laplacian",
     "mode_numbers",
+    "modes_of_planes",
     "multiplicity",
+    "planes_of_modes",
     "pruned_forward",
     "pruned_inverse",
     "real_planes",
