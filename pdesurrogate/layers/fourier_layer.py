@@ -31,6 +31,7 @@ from .pointwise_mlp import plain_mlp
 from .precision import note_slow_bfloat16, products_in, working_dtype
 from .spectral_backends import BACKENDS, choose_backend
 from .spectral_conv import check_spectral_input, spectral_conv
+from .spectral_operator import Box
 from .tracing import needs_plain_operations
 
 MEMORY_MODES = ("speed", "lean", "minimal")
@@ -101,7 +102,7 @@ def fourier_layer(
         ValueError, TypeError: as `pdesurrogate.layers.spectral_conv`.
     """
     num_modes, grid = tuple(num_modes), (*u.shape[2:-1], u.shape[1])
-    check_spectral_input(u, weights.spectral, num_modes, grid, grid)
+    check_spectral_input(u, weights.spectral, Box(num_modes, None, backend, precision), grid, grid)
     tensors = weights.tensors()
     dtype = working_dtype(u.dtype, precision)
 

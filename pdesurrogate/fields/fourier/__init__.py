@@ -1,6 +1,6 @@
 """The only Fourier code of the house: modes, cosine transforms, resampling, derivatives, bands, truncation."""
 
-from .axis_roles import BOUNDARIES, has_real_spectra
+from .axis_roles import BOUNDARIES, axis_roles, has_real_spectra, layout_order
 from .bands import RadialBands
 from .cosine import (
     cosine_multiplicity,
@@ -36,6 +36,7 @@ __all__ = [
     "ReferenceTransform",
     "Spectrum",
     "TruncatedTransform",
+    "axis_roles",
     "complex_modes",
     "cosine_multiplicity",
     "cosine_tables",
@@ -51,6 +52,7 @@ __all__ = [
     "kept_modes",
     "kept_shape",
     "laplacian",
+    "layout_order",
     "mode_numbers",
     "modes_of_planes",
     "multiplicity",
