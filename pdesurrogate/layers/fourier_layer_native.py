@@ -30,7 +30,7 @@ def native_group_forward(
         last: whether the channel MLP acts on ``s`` itself.
     """
     sigma = Activations(x=False, s=not last, y=False)
-    block_forward(spectral, v, BlockWeights(*pointwise), sigma, s=s, y=y)
+    block_forward(spectral.contiguous(), v, BlockWeights(*pointwise), sigma, s=s, y=y)
 
 
 def native_group_backward(

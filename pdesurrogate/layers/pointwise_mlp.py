@@ -58,7 +58,7 @@ class PointwiseMLP(nn.Sequential):
         with products_in(self.precision, u.device):
             if self.memory == "speed" or needs_plain_operations(u, *weights):
                 return plain_mlp(u.to(dtype), *weights)
-            rows = u.to(dtype).reshape(-1, u.shape[-1])
+            rows = u.to(dtype).reshape(-1, u.shape[-1]).contiguous()
             y = _PointwiseMLP.apply(rows, *weights, self.precision)
             return y.view(*u.shape[:-1], -1)
 
