@@ -18,7 +18,7 @@ from .native import native_applies
 from .precision import check_precision, products_in, working_dtype
 from .tracing import needs_plain_operations
 
-CACHE_BYTES = 2**20
+CACHE_BYTES = 4 * 2**20
 """Size of one activation in a piece of the work on a CPU: what a core's second-level cache holds."""
 
 
