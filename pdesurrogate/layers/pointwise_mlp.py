@@ -6,6 +6,7 @@ hidden layer, usually the widest field of a model, never exists at full size.
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -154,8 +155,17 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def add_sum(total: Tensor, rows: Tensor) -> None:
-    """Add the sum over points to a total, in the total's precision."""
-    total.add_(rows.sum(0, dtype=total.dtype))
+    """Add the sum over points to a total, in the total's precision.
+
+    In bfloat16, blocks of points are summed by products with ones (float32 inside, one rounding a block) and the
+    blocks in float32: a sum in another dtype would first copy the field to that dtype.
+    """
+    if total.dtype == rows.dtype:
+        total.add_(rows.sum(0))
+        return
+    blocks = math.gcd(rows.shape[0], 64)
+    ones = rows.new_ones(1, 1, rows.shape[0] // blocks).expand(blocks, -1, -1)
+    total.add_(torch.bmm(ones, rows.unflatten(0, (blocks, -1))).sum((0, 1), dtype=total.dtype))
 
 
 def differentiable_backward(
