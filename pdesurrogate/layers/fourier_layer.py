@@ -12,7 +12,8 @@ Leaving the outer σ to the next layer lets one field serve as output of the one
 Memory modes choose what the backward pass keeps beside ``u`` and the kept modes of ``v``; they do not change
 the numbers. With ``V`` the size of one field and ``h`` the MLP's hidden width over the width: ``speed`` keeps
 ``s`` and the hidden layer before its activation, ``(2 + h) V`` in all, ``lean`` keeps ``s``, ``2 V``, and
-``minimal`` neither, ``1 V``.
+``minimal`` neither, ``1 V``. Where the compiled kernel runs (`pdesurrogate.layers.native`), computing the hidden
+layer again costs less than reading it, and ``speed`` keeps what ``lean`` keeps.
 """
 
 from __future__ import annotations
