@@ -15,9 +15,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 Modes = (
-    Complex[Tensor, "mode batch channel"]
-    | Float[Tensor, "mode batch channel"]
-    | Float[Tensor, "plane mode batch channel"]
+    Complex[Tensor, "mode batch _channel"]
+    | Float[Tensor, "mode batch _channel"]
+    | Float[Tensor, "plane mode batch _channel"]
 )
 
 

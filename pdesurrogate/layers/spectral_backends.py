@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -81,7 +82,8 @@ def choose_backend(
 ) -> str:
     """Return the name of the route to take: the one asked for, or for ``"auto"`` the one predicted to be fastest.
 
-    Boundaries are None in periodic boxes. Gradients do not change the choice: the backward pass runs the same transforms once more, transposed.
+    Boundaries are None in periodic boxes. Gradients do not change the choice: the backward pass runs the same
+    transforms once more, transposed.
 
     Raises:
         ValueError: if the backend is unknown, or cannot run on this device; it names those that can.
@@ -117,7 +119,7 @@ def _fastest(
     device_type: str,
     boundaries: tuple[str, ...] | None,
 ) -> str:
-    sizes = {"batch": batch, "channels": channels, "dtype": dtype, "device_type": device_type}
+    sizes: dict[str, Any] = {"batch": batch, "channels": channels, "dtype": dtype, "device_type": device_type}
     seconds = {
         name: transform_seconds(name, grid, num_modes, **sizes, boundaries=boundaries)
         for name in ("dft", "fft")

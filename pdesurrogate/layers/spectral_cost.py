@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ def transform_seconds(
 ) -> float:
     """Return the predicted time in seconds of one analysis and one synthesis."""
     cost = COSTS.get(device_type, COSTS["cuda"])[backend]
-    sizes = {"batch": batch, "channels": channels, "dtype": dtype, "device_type": device_type}
+    sizes: dict[str, Any] = {"batch": batch, "channels": channels, "dtype": dtype, "device_type": device_type}
     counts = transform_counts(backend, grid, num_modes, **sizes, boundaries=boundaries)
     return sum(cost[name] * count for name, count in zip(COUNTS, counts, strict=True))
 
