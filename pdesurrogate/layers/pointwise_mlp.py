@@ -20,7 +20,7 @@ from .precision import check_precision, products_in, working_dtype
 from .tracing import needs_plain_operations
 
 CACHE_BYTES = 4 * 2**20
-"""Size of one activation in a piece of the work on a CPU: what a core's second-level cache holds."""
+"""Size of one activation in a piece of the work on a CPU: its share of the last-level cache, measured best."""
 
 
 def piece_rows(device: torch.device, row_bytes: int, num_rows: int) -> int:
