@@ -10,14 +10,18 @@ gradients of a mean square are compared first and nothing is timed unless they a
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pdesurrogate.layers.native import native_library
+from pdesurrogate.layers.native.loader import build
 from pdesurrogate.training.optimisation import Optimisation
 
 from .harness import CLOCKS, compare, interleave, require_equal
@@ -199,11 +203,14 @@ def main(words: Sequence[str]) -> None:
         "threads": options.threads, "clock": options.clock, "allocator": allocator, "repeats": options.repeats,
         "precision": options.precision, "memory": options.memory,
     }  # fmt: skip
+    contest = Contest(options)
     grid = " x ".join(map(str, options.grid))
     modes = ", ".join(map(str, options.num_modes))
     title = f"{options.model}, {grid}, modes {modes}, width {options.width}, batch {options.batch}"
+    title += "" if options.precision == "full" else f", {options.precision}"
+    title += "" if native_library() else ", no compiled kernel"
     record = Record("step", title, words, settings)
-    contest = Contest(options)
+    record.add("compile_seconds", _compile_seconds())
     record.add("parameters", num_reals(contest.sides[-1].module))
     record.add("equality", contest.check())
     record.add("startup_seconds", _startup(contest))
@@ -233,6 +240,16 @@ def main(words: Sequence[str]) -> None:
 def _peaks(options: StepOptions) -> dict[str, int | None]:
     contest = Contest(options)
     return {side.name: peak_of(contest._both(side)) for side in contest.sides}
+
+
+def _compile_seconds() -> float | None:
+    """Return what compiling the pointwise kernel takes on a machine's first run, None where it does not run."""
+    if native_library() is None:
+        return None
+    with tempfile.TemporaryDirectory() as cache:
+        start = time.perf_counter()
+        build(Path(cache))
+        return round(time.perf_counter() - start, 2)
 
 
 def _startup(contest: Contest) -> dict[str, Any]:

@@ -23,7 +23,8 @@ All contestants of a table ran interleaved in one process, from the same weights
 and gradients agree. Times are medians, speed-ups are medians of the ratio within one repeat, with the 95 %
 confidence interval of that median. The allocator setting holds for all. Peak memory is that of one forward
 and backward pass above the level before it, `V` being one activation field. Start-up is the time of building
-the model and of its first step, everything compiled or tabulated included.
+the model and of its first step, tables included; the optional pointwise kernel is compiled once per machine,
+which takes the time given under each table.
 """
 
 
@@ -86,7 +87,8 @@ def _cases(cases: Mapping[str, Any]) -> list[str]:
 def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    text = f"{row['milliseconds']['median']:.3g} ms"
+    milliseconds = row["milliseconds"]["median"]
+    text = f"{milliseconds:.3g} ms" if milliseconds < 999.5 else f"{milliseconds / 1000:.3g} s"
     if "speedup" in row:
         low, high = row["speedup"]["interval"]
         text += f", **{row['speedup']['median']:.2f}x** ({low:.2f} to {high:.2f})"
@@ -103,11 +105,13 @@ def _conditions(result: Mapping[str, Any]) -> str:
         equal = {key: max(case[key] for case in found) for key in found[0]}
     differences = ", ".join(f"{key} {value:.0e}" for key, value in equal.items())
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    compiled = result.get("compile_seconds")
     facts = [
         f"{on}, {machine['cores']} cores, {machine['instructions']}",
         f"{settings['threads']} thread(s), {settings['clock']} clock, {settings['repeats']} repeats",
         f"precision {settings['precision']}",
         f"allocator {settings['allocator']}",
+        *([] if compiled is None else [f"kernel compiled in {compiled:g} s, once per machine"]),
         f"load average {_words(result['load_average'])}",
         f"largest relative differences: {differences}",
         f"revision {result['revision']}",
