@@ -6,7 +6,7 @@ from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
 from .pointwise_mlp import PointwiseMLP
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
-from .spectral_backends import BACKENDS
+from .spectral_backends import BACKENDS, available_backends
 from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 
@@ -20,6 +20,7 @@ __all__ = [
     "PointwiseMLP",
     "SpectralConv",
     "append_coordinates",
+    "available_backends",
     "check_coordinates",
     "check_memory",
     "check_precision",

@@ -11,15 +11,17 @@ import torch
 from ..fields.fourier import (
     DFTTransform,
     FFTTransform,
+    FusedTransform,
     ReferenceTransform,
     TruncatedTransform,
+    reason_without_fused,
     truncated_transform,
 )
 from ..registry import did_you_mean
-from .spectral_cost import transform_seconds
+from .spectral_cost import COSTS, transform_seconds
 
 
-def _anywhere(device: torch.device, dtype: torch.dtype) -> str | None:
+def _anywhere(device: torch.device, dtype: torch.dtype, ndim: int) -> str | None:
     return None
 
 
@@ -29,11 +31,12 @@ class Backend:
 
     Attributes:
         transform: the transforms and their adjoints.
-        refusal: why it cannot run on a device with fields of a dtype, as a clause, or None if it can.
+        refusal: why it cannot run on a device with fields of a dtype and a dimension, as a clause, or None if it
+            can.
     """
 
     transform: type[TruncatedTransform]
-    refusal: Callable[[torch.device, torch.dtype], str | None] = _anywhere
+    refusal: Callable[[torch.device, torch.dtype, int], str | None] = _anywhere
 
     def build(
         self, grid: tuple[int, ...], num_modes: tuple[int, ...], dtype: torch.dtype, device: str
@@ -46,8 +49,10 @@ BACKENDS: dict[str, Backend] = {
     "dft": Backend(DFTTransform),
     "fft": Backend(FFTTransform),
     "reference": Backend(ReferenceTransform),
+    "triton": Backend(FusedTransform, reason_without_fused),
 }
-"""``dft``: products with cosine and sine tables. ``fft``: pruned FFTs. ``reference``: whole spectra, the oracle."""
+"""``dft``: products with cosine and sine tables. ``fft``: pruned FFTs. ``reference``: whole spectra, the oracle.
+``triton``: the products of ``dft`` in fused kernels, on NVIDIA GPUs, for two and three dimensions."""
 
 
 def check_backend(backend: str) -> None:
@@ -75,6 +80,8 @@ def choose_backend(
 ) -> str:
     """Return the name of the route to take: the one asked for, or for ``"auto"`` the one predicted to be fastest.
 
+    Predicted are the routes that have constants in `COSTS` for this kind of device. ``triton`` has none until it is
+    measured on one (``python -m benchmarks.calibrate``), so that it runs where it is asked for by name only.
     Gradients do not change the choice: the backward pass runs the same transforms once more, transposed.
 
     Raises:
@@ -84,15 +91,20 @@ def choose_backend(
     if backend == "auto":
         if dtype in (torch.bfloat16, torch.float16):
             return "dft"  # there are no FFTs in half precision
-        return _fastest(tuple(grid), tuple(num_modes), batch, channels, dtype, device.type)
-    refusal = BACKENDS[backend].refusal(device, dtype)
-    if refusal is not None:
-        able = [name for name, entry in BACKENDS.items() if entry.refusal(device, dtype) is None]
+        return _fastest(tuple(grid), tuple(num_modes), batch, channels, dtype, device)
+    able = available_backends(device, dtype, len(grid))
+    if backend not in able:
+        refusal = BACKENDS[backend].refusal(device, dtype, len(grid))
         raise ValueError(
             f"The spectral backend {backend!r} cannot run here: {refusal}. Available on {device.type} for {dtype}: "
             f"auto, {', '.join(able)}."
         )
     return backend
+
+
+def available_backends(device: torch.device, dtype: torch.dtype, ndim: int) -> list[str]:
+    """Return the names of the routes that can run on a device with fields of a dtype and a dimension."""
+    return [name for name, entry in BACKENDS.items() if entry.refusal(device, dtype, ndim) is None]
 
 
 @lru_cache(maxsize=1024)
@@ -102,12 +114,14 @@ def _fastest(
     batch: int,
     channels: int,
     dtype: torch.dtype,
-    device_type: str,
+    device: torch.device,
 ) -> str:
+    known = COSTS.get(device.type, COSTS["cuda"])
     seconds = {
         name: transform_seconds(
-            name, grid, num_modes, batch=batch, channels=channels, dtype=dtype, device_type=device_type
+            name, grid, num_modes, batch=batch, channels=channels, dtype=dtype, device_type=device.type
         )
-        for name in ("dft", "fft")
+        for name in available_backends(device, dtype, len(grid))
+        if name in known
     }
     return min(seconds, key=seconds.__getitem__)

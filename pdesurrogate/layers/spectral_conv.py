@@ -74,9 +74,9 @@ def spectral_conv(
         route, device = BACKENDS[name], str(v.device)
         down = route.build(grid, num_modes, dtype, device)
         up = route.build(out_grid, num_modes, dtype, device)
-        u_hat = _Linear.apply(v, down.analyse, down.analyse_adjoint)
-        v_hat = _Mix.apply(u_hat, torch.view_as_complex(mixing))
-        return _LinearInto.apply(v_hat, base, up.synthesise, up.synthesise_adjoint).to(u.dtype)
+        u_hat = _Linear.apply(v, down.analyse, down.analyse_adjoint, precision)
+        v_hat = _Mix.apply(u_hat, torch.view_as_complex(mixing), precision)
+        return _LinearInto.apply(v_hat, base, up.synthesise, up.synthesise_adjoint, precision).to(u.dtype)
 
 
 def check_spectral_input(
@@ -126,54 +126,57 @@ class _Linear(torch.autograd.Function):
     """A real-linear map under autograd: saves nothing, and its derivative of any order is exact."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: Any, adjoint: Any) -> Tensor:
-        ctx.maps = linear, adjoint
+    def forward(ctx: Any, x: Tensor, linear: Any, adjoint: Any, precision: str) -> Tensor:
+        ctx.maps = linear, adjoint, precision
         ctx.dtype = x.dtype
-        with torch.autocast(x.device.type, enabled=False):
+        with products_in(precision, x.device):
             return linear(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        linear, adjoint = ctx.maps
-        return _Linear.apply(gradient, adjoint, linear).to(ctx.dtype), None, None
+        linear, adjoint, precision = ctx.maps
+        return _Linear.apply(gradient, adjoint, linear, precision).to(ctx.dtype), None, None, None
 
 
 class _LinearInto(torch.autograd.Function):
     """A real-linear map, added to a base where there is one."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Tensor | None, linear: Any, adjoint: Any) -> Tensor:
-        ctx.maps = linear, adjoint
-        with torch.autocast(x.device.type, enabled=False):
+    def forward(
+        ctx: Any, x: Tensor, base: Tensor | None, linear: Any, adjoint: Any, precision: str
+    ) -> Tensor:
+        ctx.maps = linear, adjoint, precision
+        with products_in(precision, x.device):
             if base is None:
                 return linear(x)
             return linear(x, base.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        linear, adjoint = ctx.maps
-        x = _Linear.apply(gradient, adjoint, linear) if ctx.needs_input_grad[0] else None
-        return x, gradient if ctx.needs_input_grad[1] else None, None, None
+        linear, adjoint, precision = ctx.maps
+        x = _Linear.apply(gradient, adjoint, linear, precision) if ctx.needs_input_grad[0] else None
+        return x, gradient if ctx.needs_input_grad[1] else None, None, None, None
 
 
 class _Mix(torch.autograd.Function):
     """``v̂ = û W`` on every mode. The backward pass conjugates the small spectra, never the weight."""
 
     @staticmethod
-    def forward(ctx: Any, u_hat: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, u_hat: Tensor, weight: Tensor, precision: str) -> Tensor:
         ctx.save_for_backward(u_hat, weight)
+        ctx.precision = precision
         return torch.bmm(u_hat, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         u_hat, weight = ctx.saved_tensors
         grad_u = grad_weight = None
-        with torch.autocast(gradient.device.type, enabled=False):
+        with products_in(ctx.precision, gradient.device):
             if ctx.needs_input_grad[0]:
                 grad_u = torch.bmm(gradient.conj_physical(), weight.transpose(1, 2)).conj_physical()
             if ctx.needs_input_grad[1]:
                 grad_weight = torch.bmm(u_hat.conj_physical().transpose(1, 2), gradient)
-        return grad_u, grad_weight
+        return grad_u, grad_weight, None
 
 
 class SpectralConv(nn.Module):

@@ -3,6 +3,7 @@
 from .bands import RadialBands
 from .derivatives import derivative, gradient, laplacian
 from .dft_plan import DFTPlan, dft_plan
+from .fused_transform import FusedTransform, reason_without_fused
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
 from .resampling import resample
 from .transforms import (
@@ -20,6 +21,7 @@ __all__ = [
     "DFTPlan",
     "DFTTransform",
     "FFTTransform",
+    "FusedTransform",
     "RadialBands",
     "ReferenceTransform",
     "TruncatedTransform",
@@ -37,6 +39,7 @@ __all__ = [
     "pruned_forward",
     "pruned_inverse",
     "real_planes",
+    "reason_without_fused",
     "require_resolved",
     "resample",
     "truncated_transform",

@@ -30,6 +30,13 @@ class DFTPlan:
         grid: sizes in space order ``(N_1, .., N_d)``.
         num_modes: kept modes per axis in space order.
         dtype, device: of the tables.
+
+    Attributes:
+        analysis: for each axis in layout order, the table of its stage. With ``K`` kept modes and ``N`` points:
+            ``(2K, N)`` with rows (mode, plane) for the half axis, ``(2K, 2N)`` with columns (plane, point) for
+            the others.
+        synthesis: the same for the way back, ``(N, 2K)`` and ``(2N, 2K)``.
+        analysis_t, synthesis_t: their transposes.
     """
 
     def __init__(
@@ -51,30 +58,30 @@ class DFTPlan:
         def cast(table: Tensor) -> Tensor:
             return table.to(dtype=dtype, device=device).contiguous()
 
-        self._analysis = [cast(a) for a, _ in tables]
-        self._synthesis = [cast(s) for _, s in tables]
-        self._analysis_t = [cast(a.T) for a, _ in tables]
-        self._synthesis_t = [cast(s.T) for _, s in tables]
+        self.analysis = [cast(a) for a, _ in tables]
+        self.synthesis = [cast(s) for _, s in tables]
+        self.analysis_t = [cast(a.T) for a, _ in tables]
+        self.synthesis_t = [cast(s.T) for _, s in tables]
 
     def analyse(self, u: Tensor) -> Float[Tensor, "batch modes 2 channel"]:
         """Field to kept modes."""
-        return self._down(u, self._analysis)
+        return self._down(u, self.analysis)
 
     def synthesise(
         self, planes: Float[Tensor, "batch modes 2 channel"], accumulate: Tensor | None = None
     ) -> Tensor:
         """Kept modes to field, which is added in place to ``accumulate`` where that is given."""
-        return self._up(planes, self._synthesis, accumulate)
+        return self._up(planes, self.synthesis, accumulate)
 
     def analyse_adjoint(
         self, planes: Float[Tensor, "batch modes 2 channel"], accumulate: Tensor | None = None
     ) -> Tensor:
         """Transpose of `analyse`: gradient of the modes to gradient of the field."""
-        return self._up(planes, self._analysis_t, accumulate)
+        return self._up(planes, self.analysis_t, accumulate)
 
     def synthesise_adjoint(self, u: Tensor) -> Float[Tensor, "batch modes 2 channel"]:
         """Transpose of `synthesise`: gradient of the field to gradient of the modes."""
-        return self._down(u, self._synthesis_t)
+        return self._down(u, self.synthesis_t)
 
     def _down(self, u: Tensor, tables: list[Tensor]) -> Tensor:
         batch, channels = u.shape[0], u.shape[-1]
