@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import platform
 import random
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -41,6 +44,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = Path(os.environ.get("PDESURROGATE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
+if not torch.cuda.is_available():
+    # The fused kernels run on CPU tensors then; Triton reads this when it is first imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -53,6 +60,12 @@ def pytest_unconfigure() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("triton") and importlib.util.find_spec("triton") is None:
+        if os.environ.get("CI") and sys.platform == "linux" and platform.machine() == "x86_64":
+            pytest.fail(
+                "triton is among the dev requirements and not installed: the fused kernels go untested."
+            )
+        pytest.skip("needs the package triton, which is made for Linux only")
     if item.get_closest_marker("browser") and _browser() is None:
         reason = f"needs a Chromium executable; looked for {', '.join(BROWSERS)}"
         if os.environ.get("CI") and SHARED_DATA.is_dir():

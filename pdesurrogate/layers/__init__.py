@@ -7,7 +7,7 @@ from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, four
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseMLP
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
-from .spectral_backends import BACKENDS
+from .spectral_backends import BACKENDS, available_backends
 from .spectral_conv import ChannelMixing, SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
@@ -23,6 +23,7 @@ __all__ = [
     "PointwiseMLP",
     "SpectralConv",
     "append_coordinates",
+    "available_backends",
     "check_coordinates",
     "check_memory",
     "check_precision",

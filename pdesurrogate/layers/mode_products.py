@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from .precision import active_policy, products_in
+
 Modes = (
     Complex[Tensor, "mode batch _channel"]
     | Float[Tensor, "mode batch _channel"]
@@ -91,13 +93,14 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u_hat: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(u_hat, weight)
+        ctx.precision = active_policy()
         return torch.bmm(u_hat, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         u_hat, weight = ctx.saved_tensors
         grad_u = grad_weight = None
-        with torch.autocast(gradient.device.type, enabled=False):
+        with products_in(ctx.precision, gradient.device):
             if ctx.needs_input_grad[0]:
                 grad_u = torch.bmm(gradient.conj_physical(), weight.transpose(1, 2)).conj_physical()
             if ctx.needs_input_grad[1]:

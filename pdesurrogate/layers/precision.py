@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import torch
@@ -29,6 +30,7 @@ from ..registry import did_you_mean
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("full", "tf32", "bf16")
+_ACTIVE: ContextVar[str] = ContextVar("active_policy", default="full")
 
 
 def check_precision(precision: str) -> None:
@@ -64,18 +66,31 @@ def has_fast_bfloat16(device: torch.device | str) -> bool:
 
 @contextmanager
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Run matrix products under a policy: autocast off, and TF32 on NVIDIA GPUs on or off as the policy says."""
+    """Run matrix products under a policy: autocast off, and TF32 on NVIDIA GPUs on or off as the policy says.
+
+    Nodes of the autograd graph keep `active_policy` from their forward pass, because the backward pass runs when this
+    context has long been left.
+    """
     with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda" or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             yield
             return
+        token = _ACTIVE.set(precision)
         flags = torch.backends.cuda.matmul
         before = flags.fp32_precision
-        flags.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        if device.type == "cuda":
+            flags.fp32_precision = "tf32" if precision == "tf32" else "ieee"
         try:
             yield
         finally:
-            flags.fp32_precision = before
+            _ACTIVE.reset(token)
+            if device.type == "cuda":
+                flags.fp32_precision = before
+
+
+def active_policy() -> str:
+    """Return the policy of the innermost `products_in` around this call, ``full`` outside of any."""
+    return _ACTIVE.get()
 
 
 @lru_cache(maxsize=8)

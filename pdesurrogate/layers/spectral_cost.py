@@ -7,6 +7,9 @@ The time of an analysis and a synthesis is a sum of four counts, each with a con
 - ``far_bytes``, the same bytes again where the fields are larger than the near cache (`NEAR_CACHE`),
 - ``calls`` of an operation, each of which costs the host a fixed time.
 
+The fused kernels of the ``triton`` route do the flops of ``dft`` and move neither the half-transformed field nor
+the planes of the spectrum.
+
 `calibrate` measures the transforms on a spread of sizes and fits the constants (non-negative least squares on
 relative errors). `COSTS` holds what it found; only which of two routes is faster depends on them.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,6 +71,9 @@ CALIBRATION_CASES = (
 )
 """Grid, kept modes, batch and channels of what `calibrate` times."""
 
+CALIBRATED: dict[str, type[TruncatedTransform]] = {"dft": DFTTransform, "fft": FFTTransform}
+"""Routes that run on every device."""
+
 
 def transform_counts(
     backend: str,
@@ -86,15 +92,16 @@ def transform_counts(
     fields = batch * channels
     work = moved = 0.0
     done, rest, planes = 1, math.prod(grid), 1
-    for axis in layout_order(len(grid)):
+    for place, axis in enumerate(layout_order(len(grid))):
         n, k, role = grid[axis], kept_modes[axis], roles[axis]
         planes_after = 2 if role == "half" else planes
         rest //= n
         lines = fields * done * rest
         before, after = planes * n * lines, planes_after * k * lines
-        if backend == "dft":
+        if backend in ("dft", "triton"):
             work += 2 * 2 * (planes_after * k) * (planes * n) * lines
-            moved += 2 * (before + after)
+            fused = (before, 0.0) if place == 0 else (0.0, after)
+            moved += 2 * sum(fused if backend == "triton" and place < 2 else (before, after))
         else:
             work += 2 * before * math.log2(max(n, 2))
             # In and out of the FFT at full length, and the cut or the zeros.
@@ -103,9 +110,10 @@ def transform_counts(
                 moved += 8 * before  # points and modes in another order, there and back
         done *= k
         planes = planes_after
-    if backend != "dft":
+    if backend == "fft":
         moved += 4 * fields * math.prod(grid)  # to channels first and back
-    calls = 2.0 * len(grid) + 4 if backend == "dft" else 6.0 * len(grid) + 6
+    ndim = len(grid)
+    calls = {"dft": 2.0 * ndim + 4, "triton": 2.0 + 6 * (ndim - 2)}.get(backend, 6.0 * ndim + 6)
     moved *= dtype.itemsize
     near = NEAR_CACHE.get(device_type, NEAR_CACHE["cuda"])
     far = moved if fields * math.prod(grid) * dtype.itemsize > near else 0.0
@@ -132,16 +140,29 @@ def transform_seconds(
 
 
 def calibrate(
-    device: torch.device | str = "cpu", *, repeats: int = 5, cases: Sequence[tuple] = CALIBRATION_CASES
+    device: torch.device | str = "cpu",
+    *,
+    repeats: int = 5,
+    cases: Sequence[tuple] = CALIBRATION_CASES,
+    routes: Mapping[str, type[TruncatedTransform]] = CALIBRATED,
 ) -> dict[str, dict[str, float]]:
-    """Measure the transforms on a device in float32 and return the fitted constants, an entry of `COSTS`."""
+    """Measure the transforms on a device in float32 and return the fitted constants, an entry of `COSTS`.
+
+    Args:
+        device: where.
+        repeats: measurements of each case.
+        cases: as `CALIBRATION_CASES`; a route takes no part in those of a dimension that it does not have.
+        routes: by backend.
+    """
     from scipy.optimize import nnls  # at call time: it is slow to import and no model needs it
 
     device = torch.device(device)
     costs = {}
-    for backend, route in (("dft", DFTTransform), ("fft", FFTTransform)):
+    for backend, route in routes.items():
         counts, seconds = [], []
         for grid, num_modes, batch, channels in cases:
+            if backend == "triton" and len(grid) == 1:
+                continue
             transform = route(grid, num_modes, torch.float32, str(device))
             u = torch.randn(batch, grid[-1], *grid[:-1], channels, device=device)
             sizes = {"batch": batch, "channels": channels, "dtype": torch.float32, "device_type": device.type}

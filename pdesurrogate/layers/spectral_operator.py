@@ -29,7 +29,7 @@ from ..fields.fourier import (
     kept_shape,
     require_resolved,
 )
-from .precision import check_precision, note_slow_bfloat16, products_in, working_dtype
+from .precision import active_policy, check_precision, note_slow_bfloat16, products_in, working_dtype
 from .spectral_backends import BACKENDS, choose_backend
 from .tracing import needs_plain_operations
 
@@ -291,14 +291,15 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: Any, adjoint: Any) -> Tensor:
         ctx.maps = linear, adjoint
-        ctx.dtype = x.dtype
-        with torch.autocast(x.device.type, enabled=False):
+        ctx.dtype, ctx.precision = x.dtype, active_policy()
+        with products_in(ctx.precision, x.device):
             return linear(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         linear, adjoint = ctx.maps
-        return _Linear.apply(gradient, adjoint, linear).to(ctx.dtype), None, None
+        with products_in(ctx.precision, gradient.device):
+            return _Linear.apply(gradient, adjoint, linear).to(ctx.dtype), None, None
 
 
 class _LinearInto(torch.autograd.Function):
@@ -306,8 +307,8 @@ class _LinearInto(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Tensor | None, linear: Any, adjoint: Any) -> Tensor:
-        ctx.maps = linear, adjoint
-        with torch.autocast(x.device.type, enabled=False):
+        ctx.maps, ctx.precision = (linear, adjoint), active_policy()
+        with products_in(ctx.precision, x.device):
             if base is None:
                 return linear(x)
             return linear(x, base.clone(memory_format=torch.contiguous_format))
@@ -315,5 +316,6 @@ class _LinearInto(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         linear, adjoint = ctx.maps
-        x = _Linear.apply(gradient, adjoint, linear) if ctx.needs_input_grad[0] else None
+        with products_in(ctx.precision, gradient.device):
+            x = _Linear.apply(gradient, adjoint, linear) if ctx.needs_input_grad[0] else None
         return x, gradient if ctx.needs_input_grad[1] else None, None, None

@@ -11,6 +11,7 @@ from .cosine import (
 )
 from .derivatives import derivative, gradient, laplacian
 from .dft_plan import DFTPlan, dft_plan
+from .fused_transform import FusedTransform, reason_without_fused
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
 from .reference import ReferenceTransform
 from .resampling import resample
@@ -32,6 +33,7 @@ __all__ = [
     "DFTPlan",
     "DFTTransform",
     "FFTTransform",
+    "FusedTransform",
     "RadialBands",
     "ReferenceTransform",
     "Spectrum",
@@ -60,6 +62,7 @@ __all__ = [
     "pruned_forward",
     "pruned_inverse",
     "real_planes",
+    "reason_without_fused",
     "require_resolved",
     "resample",
     "truncated_transform",

@@ -115,7 +115,7 @@ class DFTPlan:
         out = u
         for axis, (stage, table) in enumerate(zip(self._stages, tables, strict=True), 1):
             rest = math.prod(self.layout_grid[axis:]) * channels
-            out = _table_product(table, out.reshape(lead, stage.planes_in * stage.points, rest))
+            out = table_product(table, out.reshape(lead, stage.planes_in * stage.points, rest))
             lead *= stage.modes
         return out.view(u.shape[0], self.num_kept, self.planes, channels)
 
@@ -125,13 +125,13 @@ class DFTPlan:
         out = planes
         for stage, table in zip(reversed(self._stages[1:]), reversed(tables[1:]), strict=True):
             lead //= stage.modes
-            out = _table_product(table, _modes_together(out, lead, stage.modes, rest, stage.planes_out))
+            out = table_product(table, modes_together(out, lead, stage.modes, rest, stage.planes_out))
             out = _points_last(out, stage.points, rest, stage.planes_in)
             rest *= stage.points
         first = self._stages[0]
-        out = _modes_together(out, batch, first.modes, rest, first.planes_out)
+        out = modes_together(out, batch, first.modes, rest, first.planes_out)
         if accumulate is None:
-            return _table_product(tables[0], out).unflatten(-1, (*self.layout_grid[1:], channels))
+            return table_product(tables[0], out).unflatten(-1, (*self.layout_grid[1:], channels))
         sum_ = accumulate.view(batch, first.points, rest)
         sum_.baddbmm_(tables[0].expand(batch, -1, -1), out)
         return accumulate
@@ -145,14 +145,15 @@ def _points_last(out: Tensor, points: int, rest: int, planes: int = 2) -> Tensor
     return out.view(-1, planes, points * rest)
 
 
-def _modes_together(out: Tensor, lead: int, modes: int, rest: int, planes: int = 2) -> Tensor:
+def modes_together(out: Tensor, lead: int, modes: int, rest: int, planes: int = 2) -> Tensor:
     """View ``(lead modes, planes, rest)`` as ``(lead, modes planes, rest)``."""
     if torch.compiler.is_compiling():
         return out.flatten(0, -3).unflatten(0, (lead, modes)).flatten(1, 2)
     return out.reshape(lead, modes * planes, rest)
 
 
-def _table_product(table: Tensor, batch: Tensor) -> Tensor:
+def table_product(table: Tensor, batch: Tensor) -> Tensor:
+    """Return the product of a table with every matrix of a batch."""
     if torch.compiler.is_compiling():
         return torch.matmul(table, batch)
     # Not torch.matmul: for operands that require gradients it may fold the batch, which copies it.
