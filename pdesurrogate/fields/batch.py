@@ -49,11 +49,12 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on another device."""
-        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self._tensors()))
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self.tensors()))
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
-        return Batch(*(t.pin_memory() for t in self._tensors()))
+        return Batch(*(t.pin_memory() for t in self.tensors()))
 
-    def _tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return the parts in the order of the attributes."""
         return (self.history, self.future, self.parameters, self.trajectory, self.start)

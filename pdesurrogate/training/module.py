@@ -13,6 +13,7 @@ from torch import Tensor
 from ..fields import Batch, DataSpec
 from ..metrics import relative_l2
 from ..surrogate import Surrogate
+from .captured_step import CapturedStep
 from .optimisation import Optimisation
 from .unrolls import Unroll
 
@@ -32,6 +33,7 @@ class SurrogateTraining(lightning.LightningModule):
         loss: a metric; averaged over samples, frames and fields.
         optimisation: optimiser and schedule.
         check_every: steps between looks at the loss on a device where looking means waiting; every step on CPU.
+        capture: whether steps are recorded as CUDA graphs, see `pdesurrogate.training.captured_step`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class SurrogateTraining(lightning.LightningModule):
         optimisation: Optimisation,
         *,
         check_every: int = 50,
+        capture: bool = False,
     ) -> None:
         super().__init__()
         self.surrogate = surrogate
@@ -49,15 +52,29 @@ class SurrogateTraining(lightning.LightningModule):
         self.loss = loss
         self.optimisation = optimisation
         self.check_every = check_every
+        self.capture = capture
+        self._captured: CapturedStep | None = None
+        self._replays = False  # whether the running batch takes its step in the graph
+        self._num_steps = 1
         self._sums: dict[str, Tensor] = {}
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Decide whether this batch takes its step in the graph; a smaller last one does not."""
+        if self.capture and self._captured is None:
+            optimiser = self.trainer.optimizers[0]
+            max_norm = self.trainer.gradient_clip_val
+            self._captured = CapturedStep(
+                self._losses, optimiser, max_norm=None if max_norm is None else float(max_norm)
+            )
+        self._replays = self._captured is not None and self._captured.takes(batch)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch.
+        """Return the mean loss of a batch; a captured step has then been taken.
 
         Raises:
             ValueError: if it is not finite, naming the sample.
         """
-        losses = self._losses(batch, self.unroll(self.surrogate, batch))
+        losses = self._captured(batch) if self._captured and self._replays else self._losses(batch)
         if losses.device.type == "cpu" or self.global_step % self.check_every == 0:
             self._require_finite(losses, batch)
         mean = losses.mean()
@@ -66,11 +83,29 @@ class SurrogateTraining(lightning.LightningModule):
         self.log("train/learning_rate", self._learning_rate(), on_step=True, on_epoch=False)
         return mean
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute gradients, unless the step was captured."""
+        if not self._replays:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take the step, unless it is part of the captured one."""
+        if self._replays and optimizer_closure is not None:
+            optimizer_closure()
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch's errors to the sums of this epoch."""
         prediction = self.unroll(self.surrogate, batch)
         errors = relative_l2(prediction, batch.future, self.surrogate.spec).double()
-        self._add("loss", self._losses(batch, prediction).double().sum())
+        self._add("loss", self._losses_of(batch, prediction).double().sum())
         self._add("error", errors.mean(dim=1).sum(dim=0))
         self._add("count", torch.tensor(float(len(batch)), dtype=torch.float64, device=errors.device))
 
@@ -87,19 +122,30 @@ class SurrogateTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and a schedule that moves every step."""
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        optimiser, schedule = self.optimisation.build(self.surrogate.parameters(), num_steps)
+        self._num_steps = int(self.trainer.estimated_stepping_batches)
+        optimiser, schedule = self.optimisation.build(self.surrogate.parameters(), self._num_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random generator, so that resuming equals no interruption."""
+        """Keep the state of the random generator, so that resuming equals no interruption.
+
+        Learning rates are plain numbers there, whether steps were captured or not.
+        """
         checkpoint["torch_rng_state"] = torch.get_rng_state()
+        for state in checkpoint.get("optimizer_states", []):
+            for group in state["param_groups"]:
+                group |= {"lr": float(group["lr"]), "capturable": False}
+        for schedule in checkpoint.get("lr_schedulers", []):
+            schedule["_last_lr"] = [float(lr) for lr in schedule["_last_lr"]]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state of the random generator."""
         torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
 
-    def _losses(self, batch: Batch, prediction: Tensor) -> Float[Tensor, " batch"]:
+    def _losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+        return self._losses_of(batch, self.unroll(self.surrogate, batch))
+
+    def _losses_of(self, batch: Batch, prediction: Tensor) -> Float[Tensor, " batch"]:
         return self.loss(prediction, batch.future, self.surrogate.spec).flatten(1).mean(dim=1)
 
     def _require_finite(self, losses: Tensor, batch: Batch) -> None:
@@ -113,7 +159,8 @@ class SurrogateTraining(lightning.LightningModule):
             )
 
     def _learning_rate(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        # Computed, not read: with captured steps the optimiser's number lives on the device.
+        return self.optimisation.lr * self.optimisation.factor(self.global_step, self._num_steps)
 
     def _add(self, name: str, value: Tensor) -> None:
         self._sums[name] = self._sums[name] + value if name in self._sums else value

@@ -57,7 +57,7 @@ def train(config: dict[str, Any]) -> float:
     data = open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
     surrogate = build_surrogate(config, data)
     checkpoint = _resume_checkpoint(config, surrogate)
-    module = SurrogateTraining(surrogate, unroll, loss, optimisation)
+    module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=_captures(config["trainer"]))
     with warnings.catch_warnings():
         _ignore_advice()
         trainer = _build_trainer(config, run_dir)
@@ -120,6 +120,24 @@ def _loss(section: Mapping[str, Any]) -> Metric:
     return metric
 
 
+def _captures(trainer: Mapping[str, Any]) -> bool:
+    """Return whether steps are to be captured, after checking that they can be."""
+    if not trainer.get("capture", False):
+        return False
+    processes = int(trainer["num_nodes"]) * (trainer["devices"] if isinstance(trainer["devices"], int) else 1)
+    if not torch.cuda.is_available() or trainer["accelerator"] == "cpu" or processes != 1:
+        have = (
+            "there is none here"
+            if not torch.cuda.is_available()
+            else f"{processes} process(es) were asked for"
+        )
+        raise ValueError(
+            f"trainer.capture=true records steps as CUDA graphs, for one process on one NVIDIA GPU; {have} "
+            f"(trainer.accelerator is {trainer['accelerator']}). Set trainer.capture=false."
+        )
+    return True
+
+
 def _resume_checkpoint(config: Mapping[str, Any], surrogate: Surrogate) -> str | None:
     """Return the checkpoint to resume from, after checking that it belongs to this surrogate.
 
@@ -142,7 +160,7 @@ def _resume_checkpoint(config: Mapping[str, Any], surrogate: Surrogate) -> str |
 
 
 def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Trainer:
-    settings = dict(config["trainer"])
+    settings = {k: v for k, v in config["trainer"].items() if k != "capture"}
     folder = run_dir / "checkpoints"
     callbacks: list[Callback] = [
         ConsoleProgress(),
