@@ -92,6 +92,8 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     if "speedup" in row:
         low, high = row["speedup"]["interval"]
         text += f", **{row['speedup']['median']:.2f}x** ({low:.2f} to {high:.2f})"
+    if "of the byte floor" in row:
+        text += f", {row['of the byte floor']:.2f} of the byte floor"
     return text
 
 

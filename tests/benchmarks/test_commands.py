@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import machine, optimiser, record, spectral, step, tables
+from benchmarks import calibrate, gpu, machine, optimiser, record, spectral, step, tables
 from benchmarks.harness import NotEqualError
 from benchmarks.memory import peaks_in_new_process
 from benchmarks.models import activation_bytes
@@ -25,6 +25,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(step, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(spectral, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(optimiser, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(calibrate, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -149,3 +150,43 @@ def test_the_committed_page_is_what_the_results_give(repository):
 def test_every_committed_result_names_its_conditions(repository):
     for name, found in tables.load(repository / "benchmarks" / "results").items():
         assert {"command", "revision", "machine", "versions", "settings", "load_average"} <= set(found), name
+
+
+GPU_TINY = ["grid=12", "num_modes=4", "width=4", "batch=2", "repeats=2", "name=tiny"]
+
+
+def test_the_gpu_comparison_checks_every_side_and_says_what_cannot_run(tmp_path):
+    gpu.main(["device=cpu", "precisions=full,bf16", *GPU_TINY])
+    found = result(tmp_path, "tiny")
+    assert set(found["phases"]["full"]) == {"neuraloperator", "pdesurrogate, dft", "pdesurrogate, fft"}
+    assert found["phases"]["full"]["pdesurrogate, dft"]["speedup"]["median"] > 0
+    assert 0 < found["phases"]["full"]["neuraloperator"]["of the byte floor"] < 1
+    assert 0 < found["equality"]["output"] < 1e-2
+    assert "GPU" in found["refused"]["full"]["pdesurrogate, dft, CUDA graph"]
+    assert "bfloat16" in found["refused"]["bf16"]["pdesurrogate, fft"]
+    assert "of the byte floor" in tables.page({"tiny": found})
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_every_contestant_is_also_timed_as_a_graph(tmp_path):
+    gpu.main(["precisions=full,tf32,bf16", *GPU_TINY])
+    found = result(tmp_path, "tiny")
+    for precision in ("full", "tf32", "bf16"):
+        assert "pdesurrogate, dft, CUDA graph" in found["phases"][precision]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("command", [gpu, calibrate])
+def test_without_a_gpu_the_commands_for_it_say_what_runs_here(command):
+    with pytest.raises(OptionError, match="no CUDA device here"):
+        command.main(["device=cuda"])
+
+
+def test_calibration_prints_an_entry_of_the_cost_model(capsys):
+    calibrate.main(["cases=4", "repeats=1"])
+    printed = capsys.readouterr().out
+    found = json.loads(printed[: printed.index("the entry in force")])
+    assert set(found["cpu"]) == {"dft", "fft"}
+    assert all(set(costs) == {"work", "bytes", "far_bytes", "calls"} for costs in found["cpu"].values())
+    assert all(value >= 0 for costs in found["cpu"].values() for value in costs.values())
+    assert all(sum(costs.values()) > 0 for costs in found["cpu"].values())
