@@ -1,6 +1,7 @@
 """Measure the constants of the transforms' cost model on a device: ``python -m benchmarks.calibrate device=cpu``.
 
-The command prints an entry for `pdesurrogate.layers.spectral_cost.COSTS`, and the one in force. With ``triton=true`` the fused kernels are measured too, on a GPU.
+The command prints an entry for `pdesurrogate.layers.spectral_cost.COSTS`, and the one in force. With
+``triton=true`` the fused kernels are measured too, on a GPU.
 """
 
 from __future__ import annotations
