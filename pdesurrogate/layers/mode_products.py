@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from .tracing import needs_plain_operations
+
 Modes = (
     Complex[Tensor, "mode batch _channel"]
     | Float[Tensor, "mode batch _channel"]
@@ -41,7 +43,9 @@ def mode_matmul(
         mixed_imaginary = torch.matmul(real, matrix_imaginary) + torch.matmul(imaginary, matrix_real)
         return torch.stack([mixed_real, mixed_imaginary])
     numbers = _numbers(modes, matrices)
-    return _Mix.apply(modes, numbers) if numbers.ndim == 3 else torch.matmul(modes, numbers)
+    if numbers.ndim == 2 or needs_plain_operations(modes, numbers):
+        return torch.matmul(modes, numbers)
+    return _Mix.apply(modes, numbers)
 
 
 def mode_multiply(
