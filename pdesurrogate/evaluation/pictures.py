@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..fields import DataSpec
+from ..metrics.magnification import error_magnification
 from .cases import Case
 from .charts import plain_number
 from .typography import counted, error_text
@@ -75,21 +76,12 @@ def fields_figure(cases: Sequence[Case], channel: int, spec: DataSpec) -> str:
     scale = ColourScale.of(truth)
     width = scale.high - scale.low
     error_scale = scale if scale.is_symmetric else ColourScale(-width, width, "RdBu_r")
-    factor = error_factor(float(finite.abs().max()) if len(finite) else math.inf, error_scale.high)
+    factor = error_magnification(float(finite.abs().max()) if len(finite) else math.inf, error_scale.high)
     blocks = [_case(case, channel, spec, (scale, error_scale), factor) for case in cases]
     bars = [scale.bar(spec.channel_units[channel])]
     if not scale.is_symmetric:
         bars.append(error_scale.bar(spec.channel_units[channel]))
     return "".join(blocks) + "".join(bars)
-
-
-def error_factor(largest: float, limit: float) -> int:
-    """Return the greatest of 1, 2, 5, 10, ... by which errors can be multiplied within the colour scale."""
-    if not 0 < largest < limit:
-        return 1
-    room = limit / largest
-    power = 10 ** math.floor(math.log10(room))
-    return int(next(d * power for d in (5, 2, 1) if d * power <= room * (1 + 1e-9)))
 
 
 def _case(

@@ -13,7 +13,15 @@ def fold_inputs(
     """Return the history's frames as channels, oldest first, and each PDE parameter as a constant channel.
 
     The result has ``history · channel + parameter`` channels on the same grid.
+
+    Raises:
+        TypeError: if the frames are not real and floating.
     """
+    if not history.is_floating_point():
+        raise TypeError(
+            f"A model acts on real fields; the history is {history.dtype}. Give the real and the imaginary part as "
+            "two channels, and convert whole numbers to float32."
+        )
     space = history.shape[3:]
     folded = history.flatten(1, 2)
     if parameters.shape[1] == 0:

@@ -15,6 +15,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from .precision import active_policy, products_in
+from .tracing import needs_plain_operations
 
 Modes = (
     Complex[Tensor, "mode batch _channel"]
@@ -43,7 +44,9 @@ def mode_matmul(
         mixed_imaginary = torch.matmul(real, matrix_imaginary) + torch.matmul(imaginary, matrix_real)
         return torch.stack([mixed_real, mixed_imaginary])
     numbers = _numbers(modes, matrices)
-    return _Mix.apply(modes, numbers) if numbers.ndim == 3 else torch.matmul(modes, numbers)
+    if numbers.ndim == 2 or needs_plain_operations(modes, numbers):
+        return torch.matmul(modes, numbers)
+    return _Mix.apply(modes, numbers)
 
 
 def mode_multiply(

@@ -166,8 +166,18 @@ class FNO(nn.Module):
         history: Float[Tensor, "batch history channel *space"],
         parameters: Float[Tensor, "batch parameter"],
     ) -> Float[Tensor, "batch horizon channel *space"]:
-        """Return the next ``horizon`` frames, normalised."""
+        """Return the next ``horizon`` frames, normalised.
+
+        Raises:
+            TypeError: if the history is not real and floating.
+            ValueError: if there is no sample, or the grid cannot carry the kept modes.
+        """
         self.check_grid(history.shape[3:])
+        if 0 in history.shape:
+            raise ValueError(
+                f"fno: the history has shape {tuple(history.shape)}, laid out (batch, history, channel, *space); "
+                "every axis needs at least one entry."
+            )
         u = self._channels_last(history, parameters)
         sizes = u.shape[1:-1]
         v = self._pad(self.lift(u))

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from ..data.datamodule import TrajectoryDataModule
+from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def draw_forecast(
 
     limit = float(np.abs(truth).max()) or 1.0
     error = prediction - truth
-    factor = magnification(float(np.abs(error).max()) / limit)
+    factor = error_magnification(float(np.abs(error).max()), limit)
     rows = (("truth", truth), ("prediction", prediction), (f"error × {factor}", factor * error))
     figure = Figure(figsize=(2.0 * len(titles) + 1.2, 6.2), layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -95,9 +96,3 @@ def draw_forecast(
         row[0].set_ylabel(label)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label=name)
     figure.savefig(path, dpi=100)
-
-
-def magnification(share: float) -> int:
-    """Return the largest of 1, 2, 5, 10, .. 100 that keeps ``share`` times it within 1."""
-    fitting = [factor for factor in (1, 2, 5, 10, 20, 50, 100) if factor * share <= 1.0]
-    return fitting[-1] if fitting else 1

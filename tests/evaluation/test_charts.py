@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pdesurrogate.evaluation.charts import Scale, Series, line_chart, percent, power_of_ten
-from pdesurrogate.evaluation.pictures import ColourScale, error_factor
+from pdesurrogate.evaluation.pictures import ColourScale
 
 
 def pixels(svg: str) -> list[tuple[float, float]]:
@@ -85,14 +85,6 @@ def test_numbers_are_written_for_people():
     assert power_of_ten(1e-3) == "10⁻³"
     assert power_of_ten(2e-3) == "0.002"
     assert percent(0.05) == "5 %"
-
-
-@pytest.mark.parametrize(
-    ("largest", "factor"), [(0.9, 1), (0.5, 2), (0.11, 5), (0.05, 20), (0.0012, 500), (2.0, 1)]
-)
-def test_errors_are_magnified_by_a_round_factor_that_fits_the_colour_scale(largest, factor):
-    assert error_factor(largest, 1.0) == factor
-    assert factor == 1 or factor * largest <= 1.0
 
 
 def test_colours_diverge_around_zero_only_where_signs_mean_something():

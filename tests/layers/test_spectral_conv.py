@@ -129,6 +129,23 @@ def test_a_bfloat16_field_and_weight_come_back_as_bfloat16_of_the_float32_result
 
 
 @pytest.mark.parametrize("backend", EVERYWHERE)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("boundaries", [None, ("wall", "periodic")])
+def test_half_precision_is_computed_in_float32_where_there_are_no_kernels_for_it(boundaries, dtype, backend):
+    """No FFT here takes half precision, and few devices multiply complex numbers in it."""
+    u, _ = sample((15, 12), (6, 6), dtype=torch.float32)
+    half = [to_layout(u).to(dtype), torch.randn(6 * 4, 3, 2, 2).to(dtype)]
+    outcomes = []
+    for tensors in (half, [t.float() for t in half]):
+        inputs = [t.clone().requires_grad_() for t in tensors]
+        v = spectral_conv(*inputs, (6, 6), boundaries=boundaries, backend=backend)
+        outcomes.append([v, *torch.autograd.grad(v.float().sum(), inputs)])
+    for found, exact in zip(*outcomes, strict=True):
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, exact.to(dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", EVERYWHERE)
 @pytest.mark.parametrize(
     ("grid", "num_modes"), [((12, 10), (6, 5)), ((9, 8), (7, 8)), ((8, 6, 7), (4, 5, 7))]
 )
@@ -177,13 +194,35 @@ def test_on_another_grid_it_is_the_same_function_of_space(out_grid, backend):
 def test_strides_do_not_matter(backend):
     u, weight = sample((12, 10), (6, 5))
     contiguous = to_layout(u).contiguous()
-    expected = spectral_conv(contiguous, weight, (6, 5), backend=backend)
+    direction = torch.randn(2, 10, 12, 2, dtype=torch.float64)
+    everywhere = torch.randn(12, 2, 10, 2, dtype=torch.float64).permute(1, 2, 0, 3)  # another order in memory
+
+    def outcome(field, weight, direction):
+        field, weight = field.detach().requires_grad_(), weight.detach().requires_grad_()
+        v = spectral_conv(field, weight, (6, 5), base=everywhere, backend=backend)
+        return v.detach(), *torch.autograd.grad(v, (field, weight), direction)
+
+    expected = outcome(contiguous, weight, direction)
     channels_last = u.contiguous(memory_format=torch.channels_last)
     every_other = torch.stack([contiguous, contiguous], -1)[..., 0]
-    backwards = contiguous.flip(0).contiguous().flip(0)
-    for field in (to_layout(u), to_layout(channels_last), every_other, backwards):
-        v = spectral_conv(field, weight, (6, 5), base=torch.zeros_like(expected), backend=backend)
-        torch.testing.assert_close(v, expected, rtol=0, atol=1e-14)
+    for field in (to_layout(u), to_layout(channels_last), every_other):
+        assert not field.is_contiguous()
+        found = outcome(
+            field, weight.mT.contiguous().mT, direction.transpose(1, 2).contiguous().transpose(1, 2)
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+
+
+def test_a_broadcast_field_counts_as_its_copies():
+    u, weight = sample((12, 10), (6, 5))
+    constant = to_layout(u)[:1, :, :, :1].expand(4, -1, -1, 3)
+    torch.testing.assert_close(
+        spectral_conv(constant, weight, (6, 5)),
+        spectral_conv(constant.contiguous(), weight, (6, 5)),
+        rtol=0,
+        atol=1e-14,
+    )
 
 
 @pytest.mark.parametrize(

@@ -215,3 +215,19 @@ def test_modes_above_nyquist_name_the_axis_and_the_largest_number(channel, build
 def test_a_bad_option_is_refused_with_what_is_allowed(options, sentence, plane, build_model):
     with pytest.raises(ValueError, match=sentence):
         build_model("fno", plane, **options)
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize("lift_ratio", [0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_complex_fields_and_whole_numbers_are_refused_and_not_cast(
+    dtype, lift_ratio, plane, build_model, sample_windows
+):
+    history, parameters = sample_windows(plane)
+    with pytest.raises(TypeError, match=rf"acts on real fields; the history is {dtype}"):
+        build_model("fno", plane, lift_ratio=lift_ratio)(history.to(dtype), parameters)
+
+
+def test_an_empty_batch_is_refused_with_the_shape(plane, build_model, sample_windows):
+    with pytest.raises(ValueError, match=r"shape \(0, 2, 1, 16, 16\).*at least one entry"):
+        build_model("fno", plane)(*sample_windows(plane, batch=0))
