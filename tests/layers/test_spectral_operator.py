@@ -6,15 +6,17 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from pdesurrogate.fields.fourier import ReferenceTransform, kept_shape
+from pdesurrogate.fields.fourier import DFTTransform, ReferenceTransform, kept_shape
 from pdesurrogate.layers import (
     mode_matmul,
     mode_multiply,
     spectral_analysis,
+    spectral_backends,
     spectral_conv,
     spectral_operator,
     spectral_synthesis,
 )
+from pdesurrogate.layers.precision import active_policy
 
 P, W = "periodic", "wall"
 BACKENDS = ("dft", "fft", "reference")
@@ -268,3 +270,29 @@ def test_arguments_that_are_no_fields_or_spectra_break_the_annotation():
         spectral_operator(field((8, 8)), lambda m: m, (4, 4), base=field((8, 8), batch=3))
     with pytest.raises(TypeCheckError):
         spectral_synthesis(torch.zeros(12, 2), (4, 4), (8, 8))
+
+
+@pytest.mark.parametrize("policy", ["full", "tf32", "bf16"])
+def test_backward_passes_of_any_order_run_under_the_policy_of_the_forward_pass(monkeypatch, policy):
+    seen = {"forward": [], "backward": []}
+
+    class Spy(DFTTransform):
+        def analyse(self, u, out=None):
+            seen["forward"].append(active_policy())
+            return super().analyse(u, out)
+
+        def analyse_adjoint(self, u_hat, accumulate=None):
+            seen["backward"].append(active_policy())
+            return super().analyse_adjoint(u_hat, accumulate)
+
+    monkeypatch.setitem(spectral_backends.BACKENDS, "spy", spectral_backends.Backend(Spy))
+    u = torch.randn(2, 8, 8, 3, requires_grad=True)
+    weight = torch.randn(4 * 5, 3, 3, 2, requires_grad=True)
+    v = spectral_operator(
+        u, lambda modes: mode_matmul(modes, weight), (4, 8), backend="spy", precision=policy
+    )
+    (gradient,) = torch.autograd.grad(v.square().sum(), u, create_graph=True)
+    gradient.square().sum().backward()
+    assert active_policy() == "full"
+    assert len(seen["backward"]) >= 2
+    assert set(seen["forward"]) | set(seen["backward"]) == {policy}
