@@ -14,6 +14,7 @@ where ``v_in`` is what entered the layer; the last layer leaves out both outer Ï
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -40,6 +41,8 @@ from ..layers import (
 from ..registry import did_you_mean
 from . import MODELS
 from .options import require_at_least, require_dimension, require_geometry
+
+logger = logging.getLogger(__name__)
 
 TIMES = ("channels", "axis")
 
@@ -70,7 +73,8 @@ class FNO(nn.Module):
         projection_ratio: hidden width of the projection MLP over ``width``; 0 makes it linear.
         coordinates: positions in space as channels, ``"none"``, ``"linear"`` or ``"periodic"``, see
             `pdesurrogate.layers.append_coordinates`; needed where forcing or coefficients are fixed in space.
-        padding: zeros appended to every non-periodic axis (time included), as a fraction of its size.
+        padding: zeros appended to every non-periodic axis (time included), as a fraction of its size; 0 joins the
+            ends of such an axis, and a warning in the log says so.
         backend: route of the spectral convolution, see `pdesurrogate.layers.spectral_conv`; it changes
             the speed and the rounding only.
         memory: what the backward pass keeps, ``"speed"``, ``"lean"`` or ``"minimal"``, see
@@ -292,5 +296,14 @@ def _padding_per_axis(padding: int | float, spec: DataSpec, time_is_axis: bool) 
         raise ValueError(
             f"fno: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs none. "
             "Set padding to 0."
+        )
+    names = (*spec.axis_names, *(["time"] if time_is_axis else []))
+    boundaries = (*spec.boundaries, *(["open"] if time_is_axis else []))
+    joined = [name for name, b in zip(names, boundaries, strict=True) if b != "periodic"]
+    if joined and not padding:
+        logger.warning(
+            "fno: padding is 0 and not every axis is periodic (%s): the waves join the two ends of such an axis as "
+            "if they were neighbours. Set padding to a fraction of the axis, such as 0.25.",
+            ", ".join(joined),
         )
     return tuple(fractions)

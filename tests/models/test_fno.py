@@ -231,3 +231,14 @@ def test_complex_fields_and_whole_numbers_are_refused_and_not_cast(
 def test_an_empty_batch_is_refused_with_the_shape(plane, build_model, sample_windows):
     with pytest.raises(ValueError, match=r"shape \(0, 2, 1, 16, 16\).*at least one entry"):
         build_model("fno", plane)(*sample_windows(plane, batch=0))
+
+
+def test_ends_of_an_axis_that_is_not_periodic_are_not_joined_in_silence(channel, plane, build_model, caplog):
+    build_model("fno", plane)
+    build_model("fno", channel, padding=0.25)
+    assert not caplog.records
+    build_model("fno", channel)
+    build_model("fno", plane, time="axis", num_modes=[6, 6, 3])
+    axes = [record.args[0] for record in caplog.records]
+    assert axes == ["y", "time"]
+    assert "padding is 0 and not every axis is periodic (y)" in caplog.text
