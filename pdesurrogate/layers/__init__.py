@@ -5,7 +5,7 @@ from .coordinates import COORDINATES, append_coordinates, check_coordinates, num
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
 from .mode_products import mode_matmul, mode_multiply
-from .pointwise_mlp import PointwiseMLP
+from .pointwise_mlp import PointwiseLinear, PointwiseMLP
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
 from .spectral_backends import BACKENDS, available_backends
 from .spectral_conv import ChannelMixing, SpectralConv, spectral_conv
@@ -20,6 +20,7 @@ __all__ = [
     "BoundaryConv",
     "ChannelMixing",
     "FourierLayerWeights",
+    "PointwiseLinear",
     "PointwiseMLP",
     "SpectralConv",
     "append_coordinates",

@@ -30,6 +30,16 @@ def piece_rows(device: torch.device, row_bytes: int, num_rows: int) -> int:
     return max(1, CACHE_BYTES // row_bytes)
 
 
+class PointwiseLinear(nn.Linear):
+    """A linear map of the channels, the last axis, in the wider dtype of field and weights, whatever autocast says."""
+
+    def forward(self, u: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
+        """Return ``W u + b`` at every point."""
+        dtype = torch.promote_types(u.dtype, self.weight.dtype)
+        with products_in("full", u.device):
+            return F.linear(u.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
 class PointwiseMLP(nn.Sequential):
     """Two linear maps on the channels, with a GELU between them; channels are the last axis.
 

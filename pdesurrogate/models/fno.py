@@ -28,6 +28,7 @@ from ..fields import DataSpec
 from ..fields.fourier import require_resolved
 from ..layers import (
     FourierLayerWeights,
+    PointwiseLinear,
     PointwiseMLP,
     SpectralConv,
     append_coordinates,
@@ -80,7 +81,8 @@ class FNO(nn.Module):
         memory: what the backward pass keeps, ``"speed"``, ``"lean"`` or ``"minimal"``, see
             `pdesurrogate.layers.fourier_layer`; it changes memory and speed only.
         precision: arithmetic inside, ``"full"``, ``"tf32"`` or ``"bf16"``, whatever autocast surrounds it; see
-            `pdesurrogate.layers.precision` for the errors.
+            `pdesurrogate.layers.precision` for the errors. Under ``"bf16"`` lifting and projection stay in float32,
+            so that the output is not rounded.
 
     Raises:
         ValueError: if an option is out of range, ``num_modes`` does not fit the dimension, the horizon
@@ -138,8 +140,9 @@ class FNO(nn.Module):
         in_channels = history * spec.num_channels + spec.num_parameters
         in_channels += num_coordinate_channels(spec.axes, coordinates) + self.time_is_axis
         out_channels = spec.num_channels * (1 if self.time_is_axis else horizon)
-        pointwise = {"memory": memory, "precision": precision}
-        engine = {"backend": backend, **pointwise}
+        # Lifting and projection are a small share of the work, and rounding the output would be seen in every error.
+        pointwise = {"memory": memory, "precision": "full" if precision == "bf16" else precision}
+        engine = {"backend": backend, "memory": memory, "precision": precision}
         self.lift = _pointwise(in_channels, int(lift_ratio * width), width, **pointwise)
         self.blocks = nn.ModuleList(
             FNOBlock(
@@ -272,7 +275,7 @@ class FNOBlock(nn.Module):
 
 def _pointwise(in_channels: int, hidden: int, out_channels: int, **engine: Any) -> nn.Module:
     if hidden == 0:
-        return nn.Linear(in_channels, out_channels)
+        return PointwiseLinear(in_channels, out_channels)
     return PointwiseMLP(in_channels, hidden, out_channels, **engine)
 
 

@@ -242,3 +242,21 @@ def test_ends_of_an_axis_that_is_not_periodic_are_not_joined_in_silence(channel,
     axes = [record.args[0] for record in caplog.records]
     assert axes == ["y", "time"]
     assert "padding is 0 and not every axis is periodic (y)" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["full", "bf16"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_linear_lifting_and_projection_take_fields_of_every_dtype(
+    dtype, precision, plane, build_model, sample_windows
+):
+    model = build_model("fno", plane, lift_ratio=0, projection_ratio=0, precision=precision)
+    history, parameters = sample_windows(plane)
+    exact = model(history.to(dtype).float(), parameters)
+    found = model(history.to(dtype), parameters.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), exact, rtol=2e-2, atol=2e-2)
+
+
+def test_the_output_under_bf16_is_not_rounded_to_bfloat16(plane, build_model, sample_windows):
+    output = build_model("fno", plane, precision="bf16")(*sample_windows(plane))
+    assert not torch.equal(output, output.bfloat16().float())
