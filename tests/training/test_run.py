@@ -203,13 +203,13 @@ def test_a_diverging_loss_names_its_sample_and_keeps_the_last_checkpoint(
 ):
     from pdesurrogate.training.module import SurrogateTraining
 
-    original = SurrogateTraining._losses
+    original = SurrogateTraining._losses_of
 
     def sometimes_nan(module, batch, prediction):
         losses = original(module, batch, prediction)
         return losses * float("nan") if module.training and module.global_step == 7 else losses
 
-    monkeypatch.setattr(SurrogateTraining, "_losses", sometimes_nan)
+    monkeypatch.setattr(SurrogateTraining, "_losses_of", sometimes_nan)
     with pytest.raises(ValueError, match=r"loss of trajectory \d+, window start \d+, is nan at step 7"):
         train(compose_train())
     assert read_checkpoint(tmp_path / "run")["global_step"] == 5
