@@ -7,8 +7,9 @@ side, so that the source is periodic whatever the size of the box.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,20 @@ class Forcing(Protocol):
     ) -> Float[Tensor, "y x"]:
         """Return the source at the points ``(y, x)`` of a box with sides ``lengths = (L_y, L_x)``."""
         ...
+
+
+def build_forcing(given: Forcing | Mapping[str, Any] | str | None) -> Forcing | None:
+    """Return the forcing that is meant by itself, its name, or its ``kind`` with options.
+
+    Raises:
+        ValueError: for an unknown name or option.
+    """
+    if given is None or isinstance(given, Forcing):
+        return given
+    options = {"kind": given} if isinstance(given, str) else dict(given)
+    if "kind" not in options:
+        raise ValueError(f"forcing {options} has no kind. Kinds: {', '.join(FORCINGS.names())}.")
+    return FORCINGS.build(options.pop("kind"), **options)
 
 
 @FORCINGS.register("none")

@@ -17,7 +17,8 @@ from pdesurrogate.fields import Axis, DataSpec, Field, Parameter, fourier
 from pdesurrogate.registry import check_options
 from pdesurrogate.version import __version__
 
-from . import FORCINGS, GENERATORS
+from . import GENERATORS
+from .forcing import build_forcing
 from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
 from .navier_stokes import NavierStokes2D
 from .random_fields import GaussianRandomField, stream_uniform
@@ -77,19 +78,18 @@ class NavierStokesGenerator:
         self._solve_grid = (solve_grid, solve_grid)
         self.grid = (grid, grid)
         self.times = start + np.arange(num_frames) * dt_frame
-        source = dict(forcing or {"kind": "li"})
         self._solver = NavierStokes2D(
             viscosity=self._viscosities[0],
             dt=float(dt),
             lengths=(float(length), float(length)),
-            forcing=FORCINGS.build(source.pop("kind", "li"), **source),
+            forcing=build_forcing(forcing or "li"),
             drag=float(drag),
             integrator=integrator,
         )
         options = dict(initial_condition or {})
         check_options("initial_condition", GaussianRandomField, options)
         self._initial = GaussianRandomField(lengths=self._solver.lengths, **options)
-        self._solver.steps_between(self.times.tolist())
+        self._solver.check_times(self.times.tolist())
         self.spec = self._make_spec(float(dt_frame))
         self.attributes = self._make_attributes()
 
@@ -105,7 +105,7 @@ class NavierStokesGenerator:
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
         """Solve some trajectories together and yield their vorticity, one time after the other."""
         fields = [self._initial.sample(self._seed, i, self._solve_grid) for i in indices]
-        vorticity = torch.stack(fields).to(device=device, dtype=self._dtype)
+        vorticity = torch.stack(fields)[:, None].to(device=device, dtype=self._dtype)
         names = [str(i) for i in indices] if names is None else names
         solver = self._solver
         if self._viscosities[0] < self._viscosities[1]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from pdesurrogate import solvers
 from pdesurrogate.fields import fourier
 from pdesurrogate.solvers import GENERATORS
 from pdesurrogate.solvers.forcing import LiForcing
@@ -19,7 +20,7 @@ def solve(indices, **options):
 def test_a_trajectory_is_the_solution_from_its_random_field_on_the_stored_grid():
     start = GaussianRandomField().sample(7, 4, (32, 32))
     solver = NavierStokes2D(viscosity=1e-3, dt=0.05, forcing=LiForcing())
-    expected = fourier.resample(solver.solve(start[None], [0.0, 1.0, 2.0]), (16, 16))
+    expected = fourier.resample(solvers.solve(solver, start[None, None], [0.0, 1.0, 2.0]), (16, 16))
     assert torch.equal(solve([4], seed=7), expected)
 
 
