@@ -93,7 +93,9 @@ def _variable(dataset: Any, name: str, field: Field, dims: Sequence[str]) -> np.
         raise ValueError(f"{name!r} has the dimensions {array.dims}; needed are {tuple(dims)}.")
     units = array.attrs.get("units", field.units)
     if units != field.units:
-        raise ValueError(f"{name!r} is in units of {units!r} and the equation is in {field.units!r}; convert it.")
+        raise ValueError(
+            f"{name!r} is in units of {units!r} and the equation is in {field.units!r}; convert it."
+        )
     return array.transpose(*dims).values
 
 

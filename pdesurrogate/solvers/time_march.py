@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Complex, Float, Float64, Int64
+from jaxtyping import Complex, Float64, Int64
 from torch import Tensor
 
 from . import INTEGRATORS
-from .integrators import Tendency
+from .integrators import Integrator, Step, Tendency
 
 
 class TimeMarch:
@@ -50,7 +50,7 @@ class TimeMarch:
         self._integrator, self._linear, self._dt, self._dtype = integrator, linear, dt, dtype
         self._tendency, self._frequency, self._names = tendency, frequency, names
         self._courant = courant
-        self._fixed = INTEGRATORS.build(integrator, linear, dt, dtype) if courant is None else None
+        self._built: tuple[float | Tensor, Integrator] = (dt, self._build(dt))
 
     def advance(
         self, u_hat: Complex[Tensor, "batch *modes"], start: float, end: float
@@ -61,15 +61,18 @@ class TimeMarch:
             ValueError: naming trajectory and time, if a fixed step is above the stability bound at ``start``, or
                 the state is not finite at ``end`` or when the length of steps is chosen.
         """
-        if end > start:
-            u_hat = (self._advance_evenly if self._fixed else self._advance_adaptively)(u_hat, start, end)
+        if end > start and self._courant is None:
+            u_hat = self._advance_evenly(u_hat, start, end)
+        elif end > start:
+            u_hat = self._advance_adaptively(u_hat, start, end)
         self._check_finite(torch.isfinite(torch.view_as_real(u_hat)).flatten(1).all(1), start, end)
         return u_hat
 
     def _advance_evenly(self, u_hat: Tensor, start: float, end: float) -> Tensor:
+        integrator = self._built[1]
         frequency = self._frequency(u_hat)
         worst = int(frequency.argmax())
-        bound = self._fixed.courant_limit / max(float(frequency[worst]), 1e-300)
+        bound = integrator.courant_limit / max(float(frequency[worst]), 1e-300)
         if self._dt > bound:
             raise ValueError(
                 f"trajectory {self._names[worst]} at t = {start:g}: dt = {self._dt:g} exceeds the stability bound "
@@ -77,21 +80,22 @@ class TimeMarch:
                 "divides the time between frames, or adaptive steps (courant)."
             )
         for _ in range(round((end - start) / self._dt)):
-            u_hat = self._fixed.step(u_hat, self._tendency)
+            u_hat = integrator.step(u_hat, self._tendency)
         return u_hat
 
     def _advance_adaptively(self, u_hat: Tensor, start: float, end: float) -> Tensor:
-        num = len(u_hat)
-        remaining = torch.full((num,), end - start, dtype=torch.float64)
-        left = torch.zeros(num, dtype=torch.int64)
+        steps = torch.zeros(len(u_hat), dtype=torch.float64)
+        left = torch.zeros(len(u_hat), dtype=torch.int64)  # steps of that length that each still has to take
+        remaining = torch.full_like(steps, end - start)
         while bool((remaining > 0).any()):
-            left = self._choose_steps(u_hat, remaining, left, end)
-            steps = torch.where(left > 0, remaining / left.clamp_min(1), 0.0)
+            needed = self._steps_needed(u_hat, remaining, end)
+            is_new = (needed > left) | (needed < 0.8 * left)
+            left = torch.where(is_new, needed, left)
+            steps = torch.where(is_new, remaining / left.clamp_min(1), steps)
             until_look = self.STEPS_BETWEEN_LOOKS
             while until_look and bool((left > 0).any()):
                 count = min(until_look, int(left[left > 0].min()))
-                taken = torch.where(left > 0, steps, 0.0).to(u_hat.device).view(-1, *[1] * (u_hat.ndim - 1))
-                integrator = INTEGRATORS.build(self._integrator, self._linear, taken, self._dtype)
+                integrator = self._with_steps(torch.where(left > 0, steps, 0.0), u_hat)
                 for _ in range(count):
                     u_hat = integrator.step(u_hat, self._tendency)
                 left = (left - count).clamp_min(0)
@@ -99,24 +103,31 @@ class TimeMarch:
             remaining = steps * left
         return u_hat
 
-    def _choose_steps(
-        self,
-        u_hat: Tensor,
-        remaining: Float64[Tensor, " batch"],
-        left: Int64[Tensor, " batch"],
-        end: float,
+    def _steps_needed(
+        self, u_hat: Tensor, remaining: Float64[Tensor, " batch"], end: float
     ) -> Int64[Tensor, " batch"]:
-        """Return the number of steps of equal length that take each trajectory to the end."""
-        frequency: Float[Tensor, " batch"] = self._frequency(u_hat).double().cpu()
+        """Return how many equal steps take each trajectory to the end at the wanted Courant number."""
+        frequency = self._frequency(u_hat).double().cpu()
         self._check_finite(torch.isfinite(frequency), end - float(remaining.max()), end)
-        longest = (self._courant / frequency.clamp_min(1e-300)).clamp_max(self._dt)
-        needed = torch.ceil(remaining / longest * (1 - 1e-12)).long()
-        return torch.where((needed > left) | (needed < 0.8 * left), needed, left)
+        longest = ((self._courant or math.inf) / frequency.clamp_min(1e-300)).clamp_max(self._dt)
+        return torch.ceil(remaining / longest * (1 - 1e-12)).long()
+
+    def _with_steps(self, steps: Float64[Tensor, " batch"], like: Tensor) -> Integrator:
+        """Return the integrator for the given steps, the last one if they are the same."""
+        last, integrator = self._built
+        if not (isinstance(last, Tensor) and torch.equal(last, steps)):
+            integrator = self._build(steps.to(like.device).view(-1, *[1] * (like.ndim - 1)))
+            self._built = (steps, integrator)
+        return integrator
+
+    def _build(self, dt: Step) -> Integrator:
+        integrator: Integrator = INTEGRATORS.build(self._integrator, self._linear, dt, self._dtype)
+        return integrator
 
     def _check_finite(self, is_finite: Tensor, start: float, end: float) -> None:
         if not is_finite.all():
             first = int(is_finite.to(torch.int8).argmin())
-            size = f"dt = {self._dt:g}" if self._fixed else f"courant = {self._courant:g}"
+            size = f"dt = {self._dt:g}" if self._courant is None else f"courant = {self._courant:g}"
             raise ValueError(
                 f"trajectory {self._names[first]} became NaN or infinite between t = {start:g} and t = {end:g} with "
                 f"{size}. Use a smaller step, a finer grid or a larger viscosity."

@@ -40,7 +40,7 @@ class SpectralVorticity:
     ) -> None:
         if min(grid) < 4:
             raise ValueError(f"the grid {grid} holds no de-aliased mode; use at least 4 points on each axis.")
-        self.grid = grid
+        self.grid, self.lengths = grid, lengths
         self.bounds = tuple((n - 1) // 3 for n in grid)
         self._num_modes = (grid[0], 2 * self.bounds[1] + 1)
         ky = fourier.wavenumbers(grid[0], lengths[0])[:, None].to(device)
@@ -58,8 +58,9 @@ class SpectralVorticity:
         # advection = d_x d_y (v^2 - u^2) + (d_xx - d_yy)(u v)
         to_flux = torch.stack([-ky * kx, ky.square() - kx.square()]) * self._is_kept
         self._to_shear, self._to_stretch = to_flux.to(complex_dtype)
-        # Parseval on the half spectrum: modes with k_x > 0 stand for their conjugates too.
-        self._weights = torch.where(kx > 0, 2.0, 1.0) * self._is_kept
+        self._weights = torch.where(kx > 0, 2.0, 1.0) * self._is_kept  # modes with k_x > 0 stand for two
+        reach = torch.maximum(ky.abs() / self.largest_wavenumbers[0], kx / self.largest_wavenumbers[1])
+        self._is_outer = reach > 0.8
 
     def to_modes(self, w: Float[Tensor, "batch y x"]) -> Complex[Tensor, "batch ky kx"]:
         """Field on the grid to its kept modes."""
@@ -100,9 +101,18 @@ class SpectralVorticity:
         return (speed_x * largest_kx + speed_y * largest_ky).flatten(1).amax(1)
 
     def palinstrophy(self, w_hat: Complex[Tensor, "batch ky kx"]) -> Float64[Tensor, " batch"]:
-        """Return the mean of ``|∇ω|²``; twice the viscosity times half of it is the rate at which enstrophy is lost."""
-        power = torch.view_as_real(w_hat.detach()).double().square().sum(-1)
-        return (power * (-self.laplacian * self._weights)).flatten(1).sum(1)
+        """Return the mean of ``|∇ω|²``; enstrophy ``<ω²>/2`` is lost to viscosity at the rate ``ν <|∇ω|²>``."""
+        return (self._power(w_hat) * -self.laplacian).flatten(1).sum(1)
+
+    def tail(self, w_hat: Complex[Tensor, "batch ky kx"]) -> Float64[Tensor, " batch"]:
+        """Return the share of the enstrophy in the modes within a fifth of the cut on either axis."""
+        power = self._power(w_hat)
+        everything = power.flatten(1).sum(1)
+        return (power * self._is_outer).flatten(1).sum(1) / everything.clamp_min(1e-300)
+
+    def _power(self, w_hat: Complex[Tensor, "batch ky kx"]) -> Float64[Tensor, "batch ky kx"]:
+        """Return what each kept mode, with its conjugate, adds to the mean of ``ω²`` (Parseval)."""
+        return torch.view_as_real(w_hat.detach()).double().square().sum(-1) * self._weights
 
     def _flux_modes(self, w_hat: Complex[Tensor, "batch ky kx"]) -> tuple[Tensor, Tensor]:
         """Return the modes of ``v² - u²`` and ``uv``."""

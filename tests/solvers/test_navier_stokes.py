@@ -303,14 +303,14 @@ def test_a_flow_that_blows_up_between_frames_is_named_with_its_time(random_vorti
     start[1] *= 8
     solver = NavierStokes2D(viscosity=0.0, dt=0.0125, integrator="cn_euler")
     with pytest.raises(ValueError, match=r"trajectory second became NaN .* between t = 0 and t = 20"):
-        list(solver.frames(start, [20.0], names=["first", "second"]))
+        list(solver.frames(start[:, None], [20.0], names=["first", "second"]))
 
 
 def test_times_that_the_step_does_not_divide_are_refused(random_vorticity):
     solver = NavierStokes2D(viscosity=1e-3, dt=0.3)
     with pytest.raises(ValueError, match=r"dt = 0\.3 does not divide the time from 0\.0 to 1\.0"):
         run(solver, random_vorticity(16), [1.0])
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match=r"increase from 0 on; 0\.3 comes after 0\.6"):
         run(solver, random_vorticity(16), [0.6, 0.3])
 
 
