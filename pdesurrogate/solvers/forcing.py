@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from . import FORCINGS
@@ -24,18 +24,36 @@ class Forcing(Protocol):
 
     def __call__(
         self, y: Float[Tensor, "y 1"], x: Float[Tensor, "1 x"], lengths: tuple[float, float]
-    ) -> Float[Tensor, "y x"]:
+    ) -> Float[Tensor, "*batch y x"]:
         """Return the source at the points ``(y, x)`` of a box with sides ``lengths = (L_y, L_x)``."""
         ...
 
 
-def build_forcing(given: Forcing | Mapping[str, Any] | str | None) -> Forcing | None:
+@runtime_checkable
+class RandomForcing(Protocol):
+    """A family of steady sources, one drawn for each trajectory.
+
+    Attributes:
+        num_random: how many numbers one member is made of.
+    """
+
+    @property
+    def num_random(self) -> int: ...  # noqa: D102
+
+    def draw(self, uniforms: Float64[Tensor, "batch random"]) -> Forcing:
+        """Return the members that numbers in [0, 1) stand for, one a trajectory."""
+        ...
+
+
+def build_forcing(
+    given: Forcing | RandomForcing | Mapping[str, Any] | str | None,
+) -> Forcing | RandomForcing | None:
     """Return the forcing that is meant by itself, its name, or its ``kind`` with options.
 
     Raises:
         ValueError: for an unknown name or option.
     """
-    if given is None or isinstance(given, Forcing):
+    if given is None or isinstance(given, Forcing | RandomForcing):
         return given
     options = {"kind": given} if isinstance(given, str) else dict(given)
     if "kind" not in options:
@@ -104,3 +122,41 @@ class KolmogorovForcing:
         """Return the source at the points ``(y, x)``."""
         kappa = 2 * math.pi * self.wavenumber / lengths[0]
         return -kappa * self.amplitude * (kappa * y).cos() * torch.ones_like(x)
+
+
+@dataclass(frozen=True)
+class TorusForcing:
+    """``f = A Σ_{p=1,2} Σ_{θ} (a sin 2πpθ + b cos 2πpθ)`` with ``θ = x/L_x, y/L_y, x/L_x + y/L_y``, one a trajectory.
+
+    Attributes:
+        coefficients: a and b of θ = x, y, x + y at p = 1, then those at p = 2.
+        amplitude: A.
+    """
+
+    coefficients: Float64[Tensor, "batch 12"]
+    amplitude: float = 0.1
+
+    def __call__(
+        self, y: Float[Tensor, "y 1"], x: Float[Tensor, "1 x"], lengths: tuple[float, float]
+    ) -> Float[Tensor, "batch y x"]:
+        """Return the source at the points ``(y, x)``."""
+        x, y = x / lengths[1] + 0 * y, y / lengths[0] + 0 * x
+        turns = [2 * math.pi * p * theta for p in (1, 2) for theta in (x, y, x + y)]
+        waves = torch.stack([wave for turn in turns for wave in (turn.sin(), turn.cos())])
+        return self.amplitude * torch.einsum("bn,nyx->byx", self.coefficients.to(waves), waves)
+
+
+@FORCINGS.register("torus")
+@dataclass(frozen=True)
+class RandomTorusForcing:
+    """`TorusForcing` with coefficients uniform in [0, 1).
+
+    Source: Tran et al. (2023), "Factorized Fourier neural operators", data set TorusVis: A = 0.1.
+    """
+
+    amplitude: float = 0.1
+    num_random: ClassVar[int] = 12
+
+    def draw(self, uniforms: Float64[Tensor, "batch 12"]) -> TorusForcing:
+        """Return one source a trajectory."""
+        return TorusForcing(uniforms, self.amplitude)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pdesurrogate.fields import Axis, Field
 
 from . import EQUATIONS, INTEGRATORS
-from .forcing import Forcing, build_forcing
+from .forcing import Forcing, RandomForcing, build_forcing
 from .resolution import check_resolution
 from .time_march import TimeMarch, check_times, steps_between
 from .vorticity import SpectralVorticity
@@ -68,7 +68,10 @@ class NavierStokes2D:
         for name, value in (("dt", self.dt), ("L_y", self.lengths[0]), ("L_x", self.lengths[1])):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        build_forcing(self.forcing)
+        if isinstance(build_forcing(self.forcing), RandomForcing):
+            raise ValueError(
+                f"forcing {self.forcing!r} is a family of random sources; give a member of it, its draw(uniforms)."
+            )
         self._check_courant()
 
     @property
@@ -110,7 +113,11 @@ class NavierStokes2D:
         nu = self._viscosity_of_each(vorticity)
         size = self._trajectories_at_once(vorticity)
         parts = [slice(i, i + size) for i in range(0, len(vorticity), size)]
-        marches = [self._march(space, vorticity[part], nu[part], names[part]) for part in parts]
+        source = self._source_modes(space, vorticity)
+        marches = [
+            self._march(space, source[part if len(source) > 1 else slice(None)], nu[part], names[part])
+            for part in parts
+        ]
         w_hats = [space.to_modes(vorticity[part]) for part in parts]
         check_resolution(space, torch.cat(w_hats), nu, self.min_resolution, 0.0, names)
         now = 0.0
@@ -134,18 +141,17 @@ class NavierStokes2D:
     def _march(
         self,
         space: SpectralVorticity,
-        like: Float[Tensor, "batch y x"],
+        source: Complex[Tensor, "one ky kx"],
         nu: Float64[Tensor, " batch"],
         names: Sequence[str],
     ) -> TimeMarch:
-        source = self._source_modes(space, like)
         same = bool((nu == nu[0]).all())
         linear = nu[: 1 if same else None, None, None] * space.laplacian - self.drag
         return TimeMarch(
             self.integrator,
             linear,
             self.dt,
-            like.dtype,
+            torch.float32 if source.dtype == torch.complex64 else torch.float64,
             tendency=lambda w_hat: space.tendency(w_hat, source),
             frequency=space.frequency,
             names=names,
@@ -164,17 +170,24 @@ class NavierStokes2D:
             raise ValueError(f"{nu.numel()} viscosities were given for {len(like)} trajectories.")
         return nu.expand(len(like))
 
-    def _source_modes(self, space: SpectralVorticity, like: Tensor) -> Complex[Tensor, "1 ky kx"]:
+    def _source_modes(self, space: SpectralVorticity, like: Tensor) -> Complex[Tensor, "one ky kx"]:
+        """Return the modes of the forcing, one for all trajectories or one each."""
         y, x = (
             torch.arange(n, dtype=torch.float64, device=like.device) * (length / n)
             for n, length in zip(space.grid, self.lengths, strict=True)
         )
-        source = torch.zeros(space.grid, dtype=torch.float64, device=like.device)
         forcing = build_forcing(self.forcing)
-        if forcing is not None:
-            source = forcing(y[:, None], x[None, :], self.lengths)
-        modes = space.to_modes(source[None])
-        return modes.to(torch.complex64 if like.dtype == torch.float32 else torch.complex128)
+        source = (
+            y[:, None] * 0 * x
+            if not isinstance(forcing, Forcing)
+            else forcing(y[:, None], x[None, :], self.lengths)
+        )
+        sources = source if source.ndim == 3 else source[None]
+        if len(sources) not in (1, len(like)):
+            raise ValueError(f"{len(sources)} forcings were given for {len(like)} trajectories.")
+        return space.to_modes(sources).to(
+            torch.complex64 if like.dtype == torch.float32 else torch.complex128
+        )
 
     def _check_courant(self) -> None:
         integrator = INTEGRATORS.get(self.integrator)

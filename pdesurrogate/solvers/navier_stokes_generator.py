@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from pdesurrogate.fields import Axis, DataSpec, Field, Parameter, fourier
+from pdesurrogate.fields import DataSpec, Parameter, fourier
 from pdesurrogate.registry import check_options
 from pdesurrogate.version import __version__
 
 from . import GENERATORS
-from .forcing import build_forcing
+from .forcing import RandomForcing, build_forcing
 from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
 from .navier_stokes import NavierStokes2D
 from .random_fields import GaussianRandomField, stream_uniform
@@ -29,22 +29,28 @@ class NavierStokesGenerator:
     """Trajectories of `NavierStokes2D` on a square box, one random initial field each.
 
     The defaults are Li et al.'s equation at ν = 1e-3 with their forcing and initial field. Frames are solved on
-    ``solve_grid`` and returned on ``grid`` by exact spectral resampling.
+    ``solve_grid`` and returned on ``grid``.
 
     Args:
-        viscosity: ν, one number for all trajectories, or ``[low, high]`` to draw its logarithm uniformly for each.
-        forcing: ``{kind: li | kolmogorov | symmetric | none, ...}``.
+        viscosity: ν, one number for all trajectories, or ``[low, high]`` to draw one for each.
+        viscosity_draw: how: ``"log"`` draws its logarithm uniformly, ``"uniform"`` the number itself.
+        forcing: ``{kind: li | kolmogorov | symmetric | none, ...}``, or ``torus``, which is drawn for each trajectory
+            and whose coefficients are then parameters beside the viscosity.
         drag: linear drag, 1/time.
         length: side of the box.
         initial_condition: options of `GaussianRandomField`: amplitude, alpha, tau.
         seed: of the ensemble; trajectory i depends on (seed, i).
         solve_grid: points an axis of the solver.
         grid: points an axis of the frames, at most ``solve_grid``.
+        regrid: how frames come to ``grid``: ``"spectral"`` keeps every mode that it carries and drops the others,
+            ``"stride"`` takes every n-th point and aliases, as the public files do.
         start: time of the first frame; larger than 0 leaves out a spin-up.
         num_frames: number of frames.
         dt_frame: time between frames.
-        dt: time step of the solver; divides ``start`` and ``dt_frame``.
-        integrator: ``"etdrk4"`` or ``"cn_euler"``.
+        dt: time step of the solver; divides ``start`` and ``dt_frame``. The longest one if ``courant`` is given.
+        courant: Courant number of adaptive steps, or None for steps of ``dt``.
+        integrator: ``"etdrk4"``, ``"cn_ab2"`` or ``"cn_euler"``.
+        min_resolution: see `NavierStokes2D`.
         dtype: precision of the solver, ``"float32"`` or ``"float64"``; frames of both are fit for float32.
 
     Raises:
@@ -55,6 +61,7 @@ class NavierStokesGenerator:
         self,
         *,
         viscosity: float | Sequence[float] = 1e-3,
+        viscosity_draw: str = "log",
         forcing: Mapping[str, Any] | None = None,
         drag: float = 0.0,
         length: float = 1.0,
@@ -62,29 +69,39 @@ class NavierStokesGenerator:
         seed: int = 0,
         solve_grid: int = 128,
         grid: int = 128,
+        regrid: str = "spectral",
         start: float = 0.0,
         num_frames: int = 21,
         dt_frame: float = 1.0,
         dt: float = 0.025,
+        courant: float | None = None,
         integrator: str = "etdrk4",
+        min_resolution: float = 1.0,
         dtype: str = "float32",
     ) -> None:
-        check_numbers(drag=drag, length=length, start=start, dt_frame=dt_frame, dt=dt)
+        check_numbers(
+            drag=drag, length=length, start=start, dt_frame=dt_frame, dt=dt, min_resolution=min_resolution
+        )
         check_counts(seed=(seed, 0), solve_grid=(solve_grid, 4), grid=(grid, 4), num_frames=(num_frames, 1))
         check_grids(grid, solve_grid)
+        _check_choices(viscosity_draw, regrid, grid, solve_grid, courant)
         self._viscosities = _viscosity_range(viscosity)
+        self._viscosity_draw, self._regrid = viscosity_draw, regrid
         self._seed = seed
         self._dtype = solver_dtype(dtype)
         self._solve_grid = (solve_grid, solve_grid)
         self.grid = (grid, grid)
         self.times = start + np.arange(num_frames) * dt_frame
+        self._forcing = build_forcing(forcing or "li")
         self._solver = NavierStokes2D(
             viscosity=self._viscosities[0],
             dt=float(dt),
             lengths=(float(length), float(length)),
-            forcing=build_forcing(forcing or "li"),
+            forcing=None if isinstance(self._forcing, RandomForcing) else self._forcing,
             drag=float(drag),
             integrator=integrator,
+            courant=courant,
+            min_resolution=float(min_resolution),
         )
         options = dict(initial_condition or {})
         check_options("initial_condition", GaussianRandomField, options)
@@ -94,8 +111,10 @@ class NavierStokesGenerator:
         self.attributes = self._make_attributes()
 
     def parameters(self, indices: Sequence[int]) -> Float32[np.ndarray, "batch parameter"]:
-        """Return the viscosity of some trajectories."""
-        return self._viscosity_of(indices)[:, None].astype(np.float32)
+        """Return the viscosity of some trajectories, and the coefficients of a random forcing after it."""
+        return np.concatenate([self._viscosity_of(indices)[:, None], self._draws(indices)], axis=1).astype(
+            np.float32
+        )
 
     def frames(
         self,
@@ -107,30 +126,60 @@ class NavierStokesGenerator:
         fields = [self._initial.sample(self._seed, i, self._solve_grid) for i in indices]
         vorticity = torch.stack(fields)[:, None].to(device=device, dtype=self._dtype)
         names = [str(i) for i in indices] if names is None else names
+        for frame in self._solver_of(indices).frames(vorticity, self.times.tolist(), names):
+            if self._regrid == "stride":
+                stride = self._solve_grid[0] // self.grid[0]
+                yield frame[..., ::stride, ::stride].contiguous()
+            else:
+                yield fourier.resample(frame, self.grid)
+
+    def _solver_of(self, indices: Sequence[int]) -> NavierStokes2D:
+        """Return the equation with what was drawn for some trajectories."""
         solver = self._solver
         if self._viscosities[0] < self._viscosities[1]:
             solver = dataclasses.replace(solver, viscosity=torch.from_numpy(self._viscosity_of(indices)))
-        for frame in solver.frames(vorticity, self.times.tolist(), names):
-            yield fourier.resample(frame, self.grid)
+        if isinstance(self._forcing, RandomForcing):
+            forcing = self._forcing.draw(torch.from_numpy(self._draws(indices)))
+            solver = dataclasses.replace(solver, forcing=forcing)
+        return solver
 
-    def _viscosity_of(self, indices: Sequence[int]) -> Float[np.ndarray, " batch"]:
+    def _viscosity_of(self, indices: Sequence[int]) -> Float64[np.ndarray, " batch"]:
         low, high = self._viscosities
         draws = np.array([stream_uniform(self._seed, i, 1)[0] for i in indices])
-        return low * (high / low) ** draws if low < high else np.full(len(indices), low)
+        if low == high:
+            return np.full(len(indices), low)
+        return low * (high / low) ** draws if self._viscosity_draw == "log" else low + (high - low) * draws
+
+    def _draws(self, indices: Sequence[int]) -> Float64[np.ndarray, "batch random"]:
+        """Return the numbers that a random forcing is made of; those of a stream that follow the viscosity's."""
+        num = self._forcing.num_random if isinstance(self._forcing, RandomForcing) else 0
+        return np.array([stream_uniform(self._seed, i, 1 + num)[1:] for i in indices]).reshape(
+            len(indices), num
+        )
 
     def _make_spec(self, dt_frame: float) -> DataSpec:
-        length = self._solver.lengths[0]
+        parameters = [Parameter("viscosity", long_name="kinematic viscosity")]
+        if isinstance(self._forcing, RandomForcing):
+            names = range(1, self._forcing.num_random + 1)
+            parameters += [
+                Parameter(f"forcing_{i}", long_name=f"coefficient {i} of the forcing") for i in names
+            ]
         return DataSpec(
-            fields=(Field("vorticity", kind="pseudoscalar", long_name="vorticity"),),
-            axes=(Axis("y", length), Axis("x", length)),
+            fields=self._solver.fields,
+            axes=self._solver.axes,
             dt=dt_frame,
-            parameters=(Parameter("viscosity", long_name="kinematic viscosity"),),
+            parameters=tuple(parameters),
             equation="∂ω/∂t + u·∇ω = ν Δω - μ ω + f, u = (∂ψ/∂y, -∂ψ/∂x), Δψ = -ω, periodic",
         )
 
     def _make_attributes(self) -> dict[str, Any]:
         solver, initial = self._solver, self._initial
         low, high = self._viscosities
+        optional: dict[str, Any] = {} if low == high else {"viscosity_draw": self._viscosity_draw}
+        if solver.courant is not None:
+            optional["courant"] = solver.courant
+        if self._regrid != "spectral":
+            optional["regrid"] = self._regrid
         return {
             "title": "Two-dimensional incompressible Navier-Stokes flow on a periodic box",
             "equation": self.spec.equation,
@@ -141,12 +190,31 @@ class NavierStokesGenerator:
             "dtype": str(self._dtype).removeprefix("torch."),
             "viscosity_range": json.dumps([low, high]),
             "drag": solver.drag,
-            "forcing": str(solver.forcing),
+            "forcing": str(self._forcing),
             "initial_condition": "Gaussian random field: "
             f"amplitude={initial.amplitude}, alpha={initial.alpha}, tau={initial.tau}",
             "seed": self._seed,
             "pdesurrogate_version": __version__,
+            **optional,
         }
+
+
+def _check_choices(
+    viscosity_draw: str, regrid: str, grid: int, solve_grid: int, courant: float | None
+) -> None:
+    for name, value, allowed in (
+        ("viscosity_draw", viscosity_draw, ("log", "uniform")),
+        ("regrid", regrid, ("spectral", "stride")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}.")
+    if regrid == "stride" and solve_grid % grid:
+        raise ValueError(
+            f"grid = {grid} does not divide solve_grid = {solve_grid}, and regrid = stride takes every n-th point. Use "
+            "regrid = spectral or a grid that divides."
+        )
+    if courant is not None:
+        check_numbers(courant=courant)
 
 
 def _viscosity_range(viscosity: float | Sequence[float]) -> tuple[float, float]:

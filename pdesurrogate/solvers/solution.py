@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from .equation import Equation
 State = TypeVar("State")
 
 
-def solve(equation: Equation | str, initial_state: State, times: Sequence[float], **options: Any) -> State:
+def solve(equation: Equation | str, initial_state: State, times: Iterable[float], **options: Any) -> State:
     """Return the solution of an equation at the given times.
 
     Args:
@@ -29,7 +29,7 @@ def solve(equation: Equation | str, initial_state: State, times: Sequence[float]
               for several states: the solution is a Dataset with the dimension ``time`` added.
 
             The solver computes on the state's device in its dtype, float32 or float64.
-        times: increasing, from 0 on, in the equation's units of time.
+        times: increasing, from 0 on, in the equation's units of time; a sequence or an array.
         **options: parameters of the equation if it is given by name: ``viscosity=1e-3, dt=0.01, ...``.
 
     Returns:
@@ -39,18 +39,21 @@ def solve(equation: Equation | str, initial_state: State, times: Sequence[float]
     Raises:
         TypeError: for a state that is neither a tensor nor a Dataset, or what is no equation.
         ValueError: for an unknown name or option; for a state whose channels, dimensions, coordinates, units or
-            parameters are not the equation's; and as `Equation.frames`.
+            parameters are not the equation's; for no times; and as `Equation.frames`.
     """
     chosen = _choose_equation(equation, options)
+    moments = [float(time) for time in times]
+    if not moments:
+        raise ValueError("times is empty; give at least one time to solve up to.")
     if isinstance(initial_state, Tensor):
-        return _solve_tensor(chosen, initial_state, times)  # type: ignore[return-value]
+        return _solve_tensor(chosen, initial_state, moments)  # type: ignore[return-value]
     xarray = sys.modules.get("xarray")  # whoever holds a Dataset has imported it
     if xarray is not None and isinstance(initial_state, xarray.Dataset):
         from .labelled import state_of, to_dataset
 
         state, names = state_of(chosen, initial_state)
-        frames = list(chosen.frames(state, list(times), names))
-        return to_dataset(chosen, torch.stack(frames, dim=1), times, initial_state)
+        frames = list(chosen.frames(state, moments, names))
+        return to_dataset(chosen, torch.stack(frames, dim=1), moments, initial_state)
     raise TypeError(
         f"the initial state is a {type(initial_state).__name__}; give a torch.Tensor (batch, channel, *space) or an "
         "xarray.Dataset with one variable a channel."
@@ -89,5 +92,5 @@ def _solve_tensor(
         )
     if len(batched) == 0:
         raise ValueError("the initial state holds no trajectory: its batch axis has the length 0.")
-    solution = torch.stack(list(equation.frames(batched, list(times))), dim=1)
+    solution = torch.stack(list(equation.frames(batched, times)), dim=1)
     return solution[0] if is_single else solution

@@ -19,8 +19,8 @@ class TimeMarch:
     With ``courant`` None every step is ``dt``. Otherwise ``dt`` is the longest step, and each trajectory takes steps
     that divide the time to the next frame and keep its own Courant number, step times frequency, at ``courant``. It
     looks at its frequency after every 16 steps of its own and changes them if they are too long or a fifth too
-    short; trajectories that have arrived wait with steps of length zero, which change nothing. No trajectory's
-    steps depend on another's.
+    short; steps that turn out to have been twice too long are taken back and repeated. Trajectories that have
+    arrived wait with steps of length zero, which change nothing. No trajectory's steps depend on another's.
 
     Args:
         integrator: name of the integrator.
@@ -34,6 +34,8 @@ class TimeMarch:
     """
 
     STEPS_BETWEEN_LOOKS = 16
+    STEPS_BETWEEN_CHECKS = 64  # of steps of fixed length, against the stability bound
+    MAX_FAILURES = 4  # times that a state may become NaN or infinite before shorter steps are given up
 
     def __init__(
         self,
@@ -58,8 +60,8 @@ class TimeMarch:
         """Return the state at ``end`` from that at ``start``.
 
         Raises:
-            ValueError: naming trajectory and time, if a fixed step is above the stability bound at ``start``, or
-                the state is not finite at ``end`` or when the length of steps is chosen.
+            ValueError: naming trajectory and time, if a fixed step is above the stability bound, or the state is
+                not finite any more.
         """
         if end > start and self._courant is None:
             u_hat = self._advance_evenly(u_hat, start, end)
@@ -70,47 +72,64 @@ class TimeMarch:
 
     def _advance_evenly(self, u_hat: Tensor, start: float, end: float) -> Tensor:
         integrator = self._built[1]
-        frequency = self._frequency(u_hat)
-        worst = int(frequency.argmax())
-        bound = integrator.courant_limit / max(float(frequency[worst]), 1e-300)
-        if self._dt > bound:
-            raise ValueError(
-                f"trajectory {self._names[worst]} at t = {start:g}: dt = {self._dt:g} exceeds the stability bound "
-                f"{bound:.3g} of {self._integrator} for its largest speed on this grid. Use a smaller dt that "
-                "divides the time between frames, or adaptive steps (courant)."
-            )
-        for _ in range(round((end - start) / self._dt)):
+        for k in range(round((end - start) / self._dt)):
+            if k % self.STEPS_BETWEEN_CHECKS == 0:
+                self._check_bound(self._frequency(u_hat), start, start + k * self._dt)
             u_hat = integrator.step(u_hat, self._tendency)
         return u_hat
 
+    def _check_bound(self, frequency: Tensor, start: float, now: float) -> None:
+        self._check_finite(torch.isfinite(frequency), start, now)
+        worst = int(frequency.argmax())
+        bound = self._built[1].courant_limit / max(float(frequency[worst]), 1e-300)
+        if self._dt > bound:
+            raise ValueError(
+                f"trajectory {self._names[worst]} at t = {now:g}: dt = {self._dt:g} exceeds the stability bound "
+                f"{bound:.3g} of {self._integrator} for its largest speed on this grid. Use a smaller dt that "
+                "divides the time between frames, or adaptive steps (courant)."
+            )
+
     def _advance_adaptively(self, u_hat: Tensor, start: float, end: float) -> Tensor:
-        steps = torch.zeros(len(u_hat), dtype=torch.float64)
-        left = torch.zeros(len(u_hat), dtype=torch.int64)  # steps of that length that each still has to take
-        remaining = torch.full_like(steps, end - start)
+        remaining = torch.full((len(u_hat),), end - start, dtype=torch.float64)
+        steps, left = torch.zeros_like(remaining), torch.zeros_like(remaining, dtype=torch.int64)
+        longest, failures = self._longest_steps(self._frequency(u_hat)), torch.zeros_like(left)
+        self._check_finite(longest > 0, start, end)
         while bool((remaining > 0).any()):
-            needed = self._steps_needed(u_hat, remaining, end)
+            needed = torch.ceil(remaining / longest * (1 - 1e-12)).long()
             is_new = (needed > left) | (needed < 0.8 * left)
             left = torch.where(is_new, needed, left)
             steps = torch.where(is_new, remaining / left.clamp_min(1), steps)
-            until_look = self.STEPS_BETWEEN_LOOKS
-            while until_look and bool((left > 0).any()):
-                count = min(until_look, int(left[left > 0].min()))
-                integrator = self._with_steps(torch.where(left > 0, steps, 0.0), u_hat)
-                for _ in range(count):
-                    u_hat = integrator.step(u_hat, self._tendency)
-                left = (left - count).clamp_min(0)
-                until_look -= count
+            later, later_left = self._some_steps(u_hat, steps, left)
+            allowed = self._longest_steps(self._frequency(later))
+            is_bad = (left > 0) & ~(allowed >= steps / 2)  # the flow has outrun its steps, or is not finite
+            failures = torch.where(is_bad & (allowed == 0), failures + 1, 0)
+            self._check_finite(failures < self.MAX_FAILURES, end - float(remaining.max()), end)
+            keep = is_bad.to(u_hat.device).view(-1, *[1] * (u_hat.ndim - 1))
+            u_hat = torch.where(keep, u_hat, later) if bool(is_bad.any()) else later
+            left = torch.where(is_bad, left, later_left)
             remaining = steps * left
+            longest = torch.where(is_bad, torch.maximum(allowed, steps / 8), allowed)
         return u_hat
 
-    def _steps_needed(
-        self, u_hat: Tensor, remaining: Float64[Tensor, " batch"], end: float
-    ) -> Int64[Tensor, " batch"]:
-        """Return how many equal steps take each trajectory to the end at the wanted Courant number."""
-        frequency = self._frequency(u_hat).double().cpu()
-        self._check_finite(torch.isfinite(frequency), end - float(remaining.max()), end)
+    def _some_steps(
+        self, u_hat: Tensor, steps: Float64[Tensor, " batch"], left: Int64[Tensor, " batch"]
+    ) -> tuple[Tensor, Int64[Tensor, " batch"]]:
+        """Take up to ``STEPS_BETWEEN_LOOKS`` of the steps that each has left; return the state and what is left."""
+        until_look = self.STEPS_BETWEEN_LOOKS
+        while until_look and bool((left > 0).any()):
+            count = min(until_look, int(left[left > 0].min()))
+            integrator = self._with_steps(torch.where(left > 0, steps, 0.0), u_hat)
+            for _ in range(count):
+                u_hat = integrator.step(u_hat, self._tendency)
+            left = (left - count).clamp_min(0)
+            until_look -= count
+        return u_hat, left
+
+    def _longest_steps(self, frequency: Tensor) -> Float64[Tensor, " batch"]:
+        """Return the longest step of each trajectory at its Courant number, 0 where the frequency is not finite."""
+        frequency = frequency.double().cpu()
         longest = ((self._courant or math.inf) / frequency.clamp_min(1e-300)).clamp_max(self._dt)
-        return torch.ceil(remaining / longest * (1 - 1e-12)).long()
+        return torch.where(torch.isfinite(frequency), longest, 0.0)
 
     def _with_steps(self, steps: Float64[Tensor, " batch"], like: Tensor) -> Integrator:
         """Return the integrator for the given steps, the last one if they are the same."""

@@ -118,21 +118,6 @@ def test_kolmogorov_flow_spins_up_from_rest_to_its_steady_state():
         assert relative(frame, exact) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("forcing", "formula"),
-    [
-        (LiForcing(), lambda y, x: 0.1 * ((2 * math.pi * (x + y)).sin() + (2 * math.pi * (x + y)).cos())),
-        (SymmetricForcing(), lambda y, x: 0.1 * ((4 * math.pi * x).cos() + (4 * math.pi * y).cos())),
-        (KolmogorovForcing(0.5, 2), lambda y, x: -0.5 * 4 * math.pi * (4 * math.pi * y).cos() + 0 * x),
-    ],
-)
-def test_a_short_time_after_rest_vorticity_is_time_times_the_published_forcing(forcing, formula):
-    y, x = points(32)
-    solver = NavierStokes2D(viscosity=0.0, dt=1e-6, forcing=forcing)
-    found = run(solver, torch.zeros(1, 32, 32, dtype=torch.float64), [1e-6])[0, 0, 0]
-    assert relative(found, 1e-6 * formula(y, x)) < 1e-10
-
-
 def test_etdrk4_converges_with_fourth_order_in_time(random_vorticity):
     start = random_vorticity(32)
 
@@ -297,12 +282,14 @@ def test_a_step_above_the_stability_bound_is_refused_with_the_bound_and_the_traj
     run(NavierStokes2D(viscosity=1e-3, dt=1 / steps), start, [1.0])
 
 
-def test_a_flow_that_blows_up_between_frames_is_named_with_its_time(random_vorticity):
+def test_a_flow_that_outruns_its_step_between_frames_is_named_with_its_time(random_vorticity):
     start = random_vorticity(32, num_fields=2)
     start[0] = 0.0
     start[1] *= 8
     solver = NavierStokes2D(viscosity=0.0, dt=0.0125, integrator="cn_euler")
-    with pytest.raises(ValueError, match=r"trajectory second became NaN .* between t = 0 and t = 20"):
+    with pytest.raises(
+        ValueError, match=r"trajectory second at t = 0\.8: dt = 0\.0125 exceeds the stability"
+    ):
         list(solver.frames(start[:, None], [20.0], names=["first", "second"]))
 
 
@@ -330,6 +317,8 @@ def test_an_initial_field_with_a_mean_or_without_finite_values_is_refused(random
         ({"drag": math.nan}, "drag is nan"),
         ({"lengths": (0.0, 1.0)}, "L_y is 0.0"),
         ({"integrator": "rk4"}, "Unknown integrator 'rk4'"),
+        ({"forcing": "torus"}, "is a family of random sources"),
+        ({"min_resolution": -1.0}, "min_resolution is -1.0"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):
