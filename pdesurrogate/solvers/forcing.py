@@ -15,7 +15,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from pdesurrogate.fields import fourier
+
 from . import FORCINGS
+from .random_fields import GaussianRandomField
 
 
 @runtime_checkable
@@ -45,15 +48,26 @@ class RandomForcing(Protocol):
         ...
 
 
+@runtime_checkable
+class RandomFieldForcing(Protocol):
+    """A family of steady sources that are random fields, one drawn for each trajectory."""
+
+    def draw_field(
+        self, seed: int, index: int, grid: tuple[int, int], lengths: tuple[float, float]
+    ) -> Float64[Tensor, "y x"]:
+        """Return the source of trajectory ``index``, one function whatever the grid."""
+        ...
+
+
 def build_forcing(
-    given: Forcing | RandomForcing | Mapping[str, Any] | str | None,
-) -> Forcing | RandomForcing | None:
+    given: Forcing | RandomForcing | RandomFieldForcing | Mapping[str, Any] | str | None,
+) -> Forcing | RandomForcing | RandomFieldForcing | None:
     """Return the forcing that is meant by itself, its name, or its ``kind`` with options.
 
     Raises:
         ValueError: for an unknown name or option.
     """
-    if given is None or isinstance(given, Forcing | RandomForcing):
+    if given is None or isinstance(given, Forcing | RandomForcing | RandomFieldForcing):
         return given
     options = {"kind": given} if isinstance(given, str) else dict(given)
     if "kind" not in options:
@@ -109,8 +123,10 @@ class SymmetricForcing:
 class KolmogorovForcing:
     """A shear force ``F sin(κy)`` along x with ``κ = 2πn/L_y``; its curl is ``f = -κ F cos(κy)``.
 
-    The laminar steady state is ``ω = f / (ν κ² + drag)``. Source: Kochkov et al. (2021), "Machine learning-accelerated
-    computational fluid dynamics", PNAS 118, where F = 1, n = 4 on a box of side 2π.
+    The laminar steady state is ``ω = f / (ν κ² + drag)``. On a box of side 2π with F = 1 the Reynolds number is 1 / ν.
+    Sources: Kochkov et al. (2021), "Machine learning-accelerated computational fluid dynamics", PNAS 118: n = 4, drag
+    0.1; Li et al. (2022), "Learning chaotic dynamics in dissipative systems": n = 4, no drag, Re 500; Li et al. (2023),
+    "Scalable transformer for PDE surrogate modeling" (FactFormer): n = 8, drag 0.1, Re 1000.
     """
 
     amplitude: float = 1.0
@@ -160,3 +176,47 @@ class RandomTorusForcing:
     def draw(self, uniforms: Float64[Tensor, "batch 12"]) -> TorusForcing:
         """Return one source a trajectory."""
         return TorusForcing(uniforms, self.amplitude)
+
+
+@dataclass(frozen=True)
+class SampledForcing:
+    """A source known by its values on a grid of nodes, one a trajectory; a solver on another grid interpolates it.
+
+    Attributes:
+        values: ``f(x_i, y_j)`` from the box's origin on; the interpolation is exact for modes below the Nyquist
+            wavenumber of both grids.
+    """
+
+    values: Float[Tensor, "batch y x"]
+
+    def __call__(
+        self, y: Float[Tensor, "y 1"], x: Float[Tensor, "1 x"], lengths: tuple[float, float]
+    ) -> Float[Tensor, "batch y x"]:
+        """Return the source at the points ``(y, x)``, which are the nodes of a grid of the box."""
+        return fourier.resample(self.values.to(y), (y.shape[0], x.shape[1]))
+
+
+@FORCINGS.register("gaussian")
+@dataclass(frozen=True)
+class GaussianForcing:
+    """Sources that are Gaussian random fields with ``E|f̂_k|² = c (|κ|² + τ²)^{-α}``; see `GaussianRandomField`.
+
+    Source: Kossaifi et al. (2023), "Multi-grid tensorized Fourier neural operator for high-resolution PDEs",
+    Kolmogorov flow with the covariance ``27 (-Δ + 9)^{-4}``: α = 4, τ = 3, amplitude ``"paper"`` (c = τ^{α-1} = 27).
+    """
+
+    alpha: float = 4.0
+    tau: float = 3.0
+    amplitude: str = "paper"
+
+    def __post_init__(self) -> None:
+        self._field((1.0, 1.0))
+
+    def draw_field(
+        self, seed: int, index: int, grid: tuple[int, int], lengths: tuple[float, float]
+    ) -> Float64[Tensor, "y x"]:
+        """Return the source of one trajectory."""
+        return self._field(lengths).sample(seed, index, grid, stream=2)
+
+    def _field(self, lengths: tuple[float, float]) -> GaussianRandomField:
+        return GaussianRandomField(lengths, self.alpha, self.tau, self.amplitude)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pdesurrogate.fields import Axis, Field
 
 from . import EQUATIONS, INTEGRATORS
-from .forcing import Forcing, RandomForcing, build_forcing
+from .forcing import Forcing, RandomFieldForcing, RandomForcing, build_forcing
 from .resolution import check_resolution
 from .time_march import TimeMarch, check_times, steps_between
 from .vorticity import SpectralVorticity
@@ -68,9 +68,10 @@ class NavierStokes2D:
         for name, value in (("dt", self.dt), ("L_y", self.lengths[0]), ("L_x", self.lengths[1])):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        if isinstance(build_forcing(self.forcing), RandomForcing):
+        if isinstance(build_forcing(self.forcing), RandomForcing | RandomFieldForcing):
             raise ValueError(
-                f"forcing {self.forcing!r} is a family of random sources; give a member of it, its draw(uniforms)."
+                f"forcing {self.forcing!r} is a family of random sources, which data generation draws from. Give a "
+                "member of it: its draw(uniforms), or a SampledForcing of its draw_field(...)."
             )
         self._check_courant()
 

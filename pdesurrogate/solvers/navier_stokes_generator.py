@@ -1,4 +1,4 @@
-"""Ensembles of two-dimensional flows from Gaussian random initial vorticity."""
+"""Ensembles of two-dimensional flows from Gaussian random initial vorticity, or under random forces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from pdesurrogate.fields import DataSpec, Parameter, fourier
+from pdesurrogate.fields import DataSpec, Field, Parameter, fourier
 from pdesurrogate.registry import check_options
 from pdesurrogate.version import __version__
 
 from . import GENERATORS
-from .forcing import RandomForcing, build_forcing
+from .forcing import Forcing, RandomFieldForcing, RandomForcing, SampledForcing, build_forcing
 from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
 from .navier_stokes import NavierStokes2D
 from .random_fields import GaussianRandomField, stream_uniform
@@ -26,19 +26,21 @@ from .random_fields import GaussianRandomField, stream_uniform
 
 @GENERATORS.register("navier_stokes")
 class NavierStokesGenerator:
-    """Trajectories of `NavierStokes2D` on a square box, one random initial field each.
+    """Trajectories of `NavierStokes2D` on a square box, one random initial field or forcing each.
 
     The defaults are Li et al.'s equation at ν = 1e-3 with their forcing and initial field. Frames are solved on
     ``solve_grid`` and returned on ``grid``.
 
     Args:
-        viscosity: ν, one number for all trajectories, or ``[low, high]`` to draw one for each.
+        viscosity: ν, one number for all trajectories, or ``[low, high]`` to draw one for each; 1e-3 by default.
+        reynolds: Re = 1 / ν instead, in the units of the box and of its forcing, as Kolmogorov flows are labelled.
         viscosity_draw: how: ``"log"`` draws its logarithm uniformly, ``"uniform"`` the number itself.
-        forcing: ``{kind: li | kolmogorov | symmetric | none, ...}``, or ``torus``, which is drawn for each trajectory
-            and whose coefficients are then parameters beside the viscosity.
+        forcing: ``{kind: li | kolmogorov | symmetric | none, ...}``. Two kinds are drawn for each trajectory:
+            ``torus``, whose coefficients are parameters beside the viscosity, and ``gaussian``, which is a second
+            channel of every frame.
         drag: linear drag, 1/time.
         length: side of the box.
-        initial_condition: options of `GaussianRandomField`: amplitude, alpha, tau.
+        initial_condition: options of `GaussianRandomField`: amplitude, alpha, tau; or ``"rest"``.
         seed: of the ensemble; trajectory i depends on (seed, i).
         solve_grid: points an axis of the solver.
         grid: points an axis of the frames, at most ``solve_grid``.
@@ -60,12 +62,13 @@ class NavierStokesGenerator:
     def __init__(
         self,
         *,
-        viscosity: float | Sequence[float] = 1e-3,
+        viscosity: float | Sequence[float] | None = None,
+        reynolds: float | None = None,
         viscosity_draw: str = "log",
         forcing: Mapping[str, Any] | None = None,
         drag: float = 0.0,
         length: float = 1.0,
-        initial_condition: Mapping[str, Any] | None = None,
+        initial_condition: Mapping[str, Any] | str | None = None,
         seed: int = 0,
         solve_grid: int = 128,
         grid: int = 128,
@@ -85,7 +88,7 @@ class NavierStokesGenerator:
         check_counts(seed=(seed, 0), solve_grid=(solve_grid, 4), grid=(grid, 4), num_frames=(num_frames, 1))
         check_grids(grid, solve_grid)
         _check_choices(viscosity_draw, regrid, grid, solve_grid, courant)
-        self._viscosities = _viscosity_range(viscosity)
+        self._viscosities = _viscosity_range(_viscosity_of_reynolds(viscosity, reynolds))
         self._viscosity_draw, self._regrid = viscosity_draw, regrid
         self._seed = seed
         self._dtype = solver_dtype(dtype)
@@ -97,15 +100,13 @@ class NavierStokesGenerator:
             viscosity=self._viscosities[0],
             dt=float(dt),
             lengths=(float(length), float(length)),
-            forcing=None if isinstance(self._forcing, RandomForcing) else self._forcing,
+            forcing=self._forcing if isinstance(self._forcing, Forcing) else None,
             drag=float(drag),
             integrator=integrator,
             courant=courant,
             min_resolution=float(min_resolution),
         )
-        options = dict(initial_condition or {})
-        check_options("initial_condition", GaussianRandomField, options)
-        self._initial = GaussianRandomField(lengths=self._solver.lengths, **options)
+        self._initial = _initial_field(initial_condition, self._solver.lengths)
         self._solver.check_times(self.times.tolist())
         self.spec = self._make_spec(float(dt_frame))
         self.attributes = self._make_attributes()
@@ -123,24 +124,37 @@ class NavierStokesGenerator:
         names: Sequence[str] | None = None,
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
         """Solve some trajectories together and yield their vorticity, one time after the other."""
-        fields = [self._initial.sample(self._seed, i, self._solve_grid) for i in indices]
-        vorticity = torch.stack(fields)[:, None].to(device=device, dtype=self._dtype)
+        vorticity = self._initial_states(indices).to(device=device, dtype=self._dtype)
         names = [str(i) for i in indices] if names is None else names
-        for frame in self._solver_of(indices).frames(vorticity, self.times.tolist(), names):
-            if self._regrid == "stride":
-                stride = self._solve_grid[0] // self.grid[0]
-                yield frame[..., ::stride, ::stride].contiguous()
-            else:
-                yield fourier.resample(frame, self.grid)
+        solver = self._solver_of(indices)
+        source = solver.forcing.values.to(vorticity) if isinstance(solver.forcing, SampledForcing) else None
+        for frame in solver.frames(vorticity, self.times.tolist(), names):
+            yield self._regridded(frame if source is None else torch.cat([frame, source[:, None]], dim=1))
+
+    def _initial_states(self, indices: Sequence[int]) -> Float64[Tensor, "batch 1 y x"]:
+        if self._initial is None:
+            return torch.zeros(len(indices), 1, *self._solve_grid, dtype=torch.float64)
+        return torch.stack([self._initial.sample(self._seed, i, self._solve_grid) for i in indices])[:, None]
+
+    def _regridded(
+        self, frame: Float[Tensor, "batch channel *fine"]
+    ) -> Float[Tensor, "batch channel *space"]:
+        if self._regrid == "spectral":
+            return fourier.resample(frame, self.grid)
+        stride = self._solve_grid[0] // self.grid[0]
+        return frame[..., ::stride, ::stride].contiguous()
 
     def _solver_of(self, indices: Sequence[int]) -> NavierStokes2D:
         """Return the equation with what was drawn for some trajectories."""
-        solver = self._solver
+        solver, forcing = self._solver, self._forcing
         if self._viscosities[0] < self._viscosities[1]:
             solver = dataclasses.replace(solver, viscosity=torch.from_numpy(self._viscosity_of(indices)))
-        if isinstance(self._forcing, RandomForcing):
-            forcing = self._forcing.draw(torch.from_numpy(self._draws(indices)))
-            solver = dataclasses.replace(solver, forcing=forcing)
+        if isinstance(forcing, RandomForcing):
+            solver = dataclasses.replace(solver, forcing=forcing.draw(torch.from_numpy(self._draws(indices))))
+        if isinstance(forcing, RandomFieldForcing):
+            box = self._solve_grid, solver.lengths
+            fields = torch.stack([forcing.draw_field(self._seed, i, *box) for i in indices])
+            solver = dataclasses.replace(solver, forcing=SampledForcing(fields))
         return solver
 
     def _viscosity_of(self, indices: Sequence[int]) -> Float64[np.ndarray, " batch"]:
@@ -164,8 +178,11 @@ class NavierStokesGenerator:
             parameters += [
                 Parameter(f"forcing_{i}", long_name=f"coefficient {i} of the forcing") for i in names
             ]
+        fields = self._solver.fields
+        if isinstance(self._forcing, RandomFieldForcing):
+            fields += (Field("forcing", kind="pseudoscalar", long_name="source of vorticity"),)
         return DataSpec(
-            fields=self._solver.fields,
+            fields=fields,
             axes=self._solver.axes,
             dt=dt_frame,
             parameters=tuple(parameters),
@@ -191,7 +208,9 @@ class NavierStokesGenerator:
             "viscosity_range": json.dumps([low, high]),
             "drag": solver.drag,
             "forcing": str(self._forcing),
-            "initial_condition": "Gaussian random field: "
+            "initial_condition": "rest"
+            if initial is None
+            else "Gaussian random field: "
             f"amplitude={initial.amplitude}, alpha={initial.alpha}, tau={initial.tau}",
             "seed": self._seed,
             "pdesurrogate_version": __version__,
@@ -215,6 +234,36 @@ def _check_choices(
         )
     if courant is not None:
         check_numbers(courant=courant)
+
+
+def _initial_field(
+    given: Mapping[str, Any] | str | None, lengths: tuple[float, float]
+) -> GaussianRandomField | None:
+    """Return the random initial field, or None for fluid at rest."""
+    if isinstance(given, str):
+        if given != "rest":
+            raise ValueError(
+                f"initial_condition is {given!r}; give 'rest', or the amplitude, alpha and tau of a random field."
+            )
+        return None
+    options = dict(given or {})
+    check_options("initial_condition", GaussianRandomField, options)
+    return GaussianRandomField(lengths=lengths, **options)
+
+
+def _viscosity_of_reynolds(
+    viscosity: float | Sequence[float] | None, reynolds: float | None
+) -> float | Sequence[float]:
+    if reynolds is None:
+        return 1e-3 if viscosity is None else viscosity
+    check_numbers(reynolds=reynolds)
+    if viscosity is not None:
+        raise ValueError(
+            f"viscosity = {viscosity} and reynolds = {reynolds} are both given; one follows from the other, give one."
+        )
+    if reynolds <= 0:
+        raise ValueError(f"reynolds is {reynolds}; it must be positive.")
+    return 1 / reynolds
 
 
 def _viscosity_range(viscosity: float | Sequence[float]) -> tuple[float, float]:

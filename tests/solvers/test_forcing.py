@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from pdesurrogate.solvers import solve
-from pdesurrogate.solvers.forcing import KolmogorovForcing, LiForcing, SymmetricForcing, TorusForcing
+from pdesurrogate.solvers.forcing import (
+    GaussianForcing,
+    KolmogorovForcing,
+    LiForcing,
+    SampledForcing,
+    SymmetricForcing,
+    TorusForcing,
+)
 from pdesurrogate.solvers.navier_stokes import NavierStokes2D
 
 
@@ -53,3 +60,21 @@ def test_forcings_as_many_as_trajectories_are_needed(random_vorticity):
     forcing = TorusForcing(torch.rand(3, 12, dtype=torch.float64))
     with pytest.raises(ValueError, match="3 forcings were given for 2 trajectories"):
         run(NavierStokes2D(viscosity=1e-3, dt=0.05, forcing=forcing), random_vorticity(16, 2), [1.0])
+
+
+def test_gaussian_forcings_have_the_covariance_of_their_formula():
+    """27 (|k|² + 9)^-4 on a box of side 2π: the variance at a point is the sum over all modes but the mean."""
+    side = 2 * math.pi
+    fields = torch.stack([GaussianForcing().draw_field(0, i, (24, 24), (side, side)) for i in range(400)])
+    k = torch.arange(-11, 12, dtype=torch.float64)
+    variance = 27 * (k[:, None] ** 2 + k**2 + 9) ** -4.0
+    expected = (variance.sum() - 27 * 9**-4.0).item()
+    assert fields.square().mean().item() == pytest.approx(expected, rel=0.05)
+
+
+def test_a_sampled_forcing_is_the_same_function_on_every_grid():
+    y, x = points(24)
+    values = LiForcing(wavenumber=2)(y, x, (1.0, 1.0))
+    y, x = points(40)
+    found = SampledForcing(values[None])(y, x, (1.0, 1.0))[0]
+    torch.testing.assert_close(found, LiForcing(wavenumber=2)(y, x, (1.0, 1.0)), rtol=0, atol=1e-14)

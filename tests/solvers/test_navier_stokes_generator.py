@@ -5,7 +5,7 @@ import torch
 from pdesurrogate import solvers
 from pdesurrogate.fields import fourier
 from pdesurrogate.solvers import GENERATORS
-from pdesurrogate.solvers.forcing import LiForcing, TorusForcing
+from pdesurrogate.solvers.forcing import GaussianForcing, LiForcing, SampledForcing, TorusForcing
 from pdesurrogate.solvers.navier_stokes import NavierStokes2D
 from pdesurrogate.solvers.random_fields import GaussianRandomField
 
@@ -46,6 +46,8 @@ def test_leaving_out_a_spin_up_shifts_the_frames():
         {"courant": 0.1},
         {"regrid": "stride"},
         {"forcing": {"kind": "torus"}},
+        {"initial_condition": "rest"},
+        {"reynolds": 500.0},
         {"dtype": "float32"},
     ],
     ids=lambda change: next(iter(change)),
@@ -95,6 +97,28 @@ def test_a_random_forcing_is_drawn_for_each_trajectory_and_recorded_as_parameter
     torch.testing.assert_close(alone, fourier.resample(expected, (16, 16)), rtol=0, atol=1e-6)
 
 
+def test_a_gaussian_forcing_is_drawn_for_each_trajectory_and_is_a_channel_of_every_frame():
+    options = {"forcing": {"kind": "gaussian"}, "initial_condition": "rest", "length": 2 * np.pi, "seed": 3}
+    generator = GENERATORS.build("navier_stokes", **SMALL, **options, reynolds=500.0)
+    assert generator.spec.channel_names == ("vorticity", "forcing")
+    assert generator.parameters([4]).tolist() == [[np.float32(0.002)]]
+    frames = solve([4, 9], **options, reynolds=500.0)
+    assert frames.shape == (2, 3, 2, 16, 16)
+    source = GaussianForcing().draw_field(3, 9, (32, 32), (2 * np.pi, 2 * np.pi))
+    forcing = frames[1, :, 1]
+    torch.testing.assert_close(forcing[0], fourier.resample(source, (16, 16)), rtol=0, atol=1e-14)
+    assert torch.equal(forcing[0], forcing[2])
+    assert frames[:, 0, 0].abs().max() == 0
+    still = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
+    box = {"lengths": (2 * np.pi, 2 * np.pi), "forcing": SampledForcing(source[None])}
+    expected = solvers.solve("navier_stokes", still, [1.0, 2.0], viscosity=2e-3, dt=0.05, **box)
+    found = frames[1, 1:, :1]
+    torch.testing.assert_close(found, fourier.resample(expected, (16, 16))[0], rtol=0, atol=1e-12)
+    assert not torch.equal(
+        source, GaussianRandomField((2 * np.pi,) * 2, 4.0, 3.0, "paper").sample(3, 9, (32, 32))
+    )
+
+
 def test_striding_takes_points_of_the_solver_grid():
     fine = solve([1], grid=32)
     assert torch.equal(solve([1], regrid="stride"), fine[..., ::2, ::2])
@@ -122,6 +146,11 @@ def test_attributes_are_text_and_numbers_and_tell_the_options():
         ({"seed": -1}, "seed is -1; it must be an integer from 0 upwards"),
         ({"solve_grid": "fine"}, "solve_grid is 'fine'"),
         ({"dt": "small"}, "dt is 'small'"),
+        ({"viscosity": 1e-3, "reynolds": 500.0}, "are both given"),
+        ({"reynolds": 0.0}, "reynolds is 0.0; it must be positive"),
+        ({"reynolds": "large"}, "reynolds is 'large'"),
+        ({"initial_condition": "still"}, "initial_condition is 'still'; give 'rest'"),
+        ({"forcing": {"kind": "gaussian", "amplitude": "papers"}}, "Did you mean 'paper'"),
         ({"viscosity_draw": "normal"}, "viscosity_draw is 'normal'; allowed: log, uniform"),
         ({"regrid": "mean"}, "regrid is 'mean'; allowed: spectral, stride"),
         ({"regrid": "stride", "grid": 12}, "grid = 12 does not divide solve_grid = 32"),
