@@ -19,8 +19,9 @@ class TimeMarch:
     With ``courant`` None every step is ``dt``. Otherwise ``dt`` is the longest step, and each trajectory takes steps
     that divide the time to the next frame and keep its own Courant number, step times frequency, at ``courant``. It
     looks at its frequency after every 16 steps of its own and changes them if they are too long or a fifth too
-    short; steps that turn out to have been twice too long are taken back and repeated. Trajectories that have
-    arrived wait with steps of length zero, which change nothing. No trajectory's steps depend on another's.
+    short; steps that turn out to have been twice too long, or unstable, are taken back and repeated.
+    Trajectories that have arrived wait with steps of length zero, which change nothing. No trajectory's steps
+    depend on another's.
 
     Args:
         integrator: name of the integrator.
@@ -52,6 +53,8 @@ class TimeMarch:
         self._integrator, self._linear, self._dt, self._dtype = integrator, linear, dt, dtype
         self._tendency, self._frequency, self._names = tendency, frequency, names
         self._courant = courant
+        limit = INTEGRATORS.get(integrator).courant_limit
+        self._tolerated = max(0.5, (courant or 0.0) / limit)
         self._built: tuple[float | Tensor, Integrator] = (dt, self._build(dt))
 
     def advance(
@@ -101,7 +104,7 @@ class TimeMarch:
             steps = torch.where(is_new, remaining / left.clamp_min(1), steps)
             later, later_left = self._some_steps(u_hat, steps, left)
             allowed = self._longest_steps(self._frequency(later))
-            is_bad = (left > 0) & ~(allowed >= steps / 2)  # the flow has outrun its steps, or is not finite
+            is_bad = (left > 0) & ~(allowed >= self._tolerated * steps)  # outrun by the flow, or not finite
             failures = torch.where(is_bad & (allowed == 0), failures + 1, 0)
             self._check_finite(failures < self.MAX_FAILURES, end - float(remaining.max()), end)
             keep = is_bad.to(u_hat.device).view(-1, *[1] * (u_hat.ndim - 1))
