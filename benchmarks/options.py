@@ -20,7 +20,7 @@ class OptionError(ValueError):
 def parse_options(kind: type[Options], words: Sequence[str]) -> Options:
     """Return the dataclass ``kind`` with the given ``key=value`` words.
 
-    A field ``model_options`` collects ``model.key=value``. Fields may be int, float, bool, str or a tuple of
+    A field such as ``model_options`` collects ``model.key=value``. Fields may be int, float, bool, str or a tuple of
     ints, written ``64`` or ``64,64,40``.
 
     Raises:
@@ -28,14 +28,15 @@ def parse_options(kind: type[Options], words: Sequence[str]) -> Options:
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
-    keys = [name for name in fields if name != "model_options"]
+    keys = [name for name in fields if not name.endswith("_options")]
     given: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise OptionError(f"{word!r} is no option; options are written key=value, such as {keys[0]}=...")
-        if key.startswith("model.") and "model_options" in fields:
-            given.setdefault("model_options", {})[key.removeprefix("model.")] = _literal(value)
+        owner, dot, name = key.partition(".")
+        if dot and f"{owner}_options" in fields:
+            given.setdefault(f"{owner}_options", {})[name] = _literal(value)
             continue
         if key not in keys:
             raise OptionError(

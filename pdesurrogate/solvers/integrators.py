@@ -1,7 +1,9 @@
 """Time integrators for spectra: ``dû/dt = L û + N(û)`` with a diagonal, real linear part ``L``.
 
-Each is built for one ``L`` and one step ``dt``; its coefficients are computed in float64 and then cast. ``order`` is
-the order of convergence, ``courant_limit`` the largest ``dt max|u·k|`` that is stable for advection.
+Each is built for one ``L`` and one step ``dt``, or one step a trajectory; its coefficients are computed in float64
+and then cast, to complex numbers because products with real ones would be converted each time. ``order`` is the order
+of convergence, ``courant_limit`` the largest ``dt max|u·k|`` that is stable for advection. A method with
+``is_multistep`` keeps tendencies from step to step: it is good for one solution and for steps of one length.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import Tensor
 from . import INTEGRATORS
 
 Tendency = Callable[[Tensor], Tensor]
+Step = float | Float64[Tensor, "batch #y #x"]
 
 
 @runtime_checkable
@@ -25,6 +28,7 @@ class Integrator(Protocol):
 
     order: ClassVar[int]
     courant_limit: ClassVar[float]
+    is_multistep: ClassVar[bool]
 
     def step(
         self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
@@ -73,22 +77,23 @@ class ETDRK4:
     Args:
         linear: the diagonal ``L``, broadcastable to the state.
         dt: time step.
-        dtype: real dtype of the coefficients.
+        dtype: real dtype of the state.
     """
 
     order: ClassVar[int] = 4
     courant_limit: ClassVar[float] = 2 * math.sqrt(2)
+    is_multistep: ClassVar[bool] = False
 
-    def __init__(self, linear: Float64[Tensor, "*modes"], dt: float, dtype: torch.dtype) -> None:
+    def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:
         z = dt * linear
         phi1, phi2, phi3 = phi_functions(z)
         half1 = phi_functions(z / 2)[0]
-        self._decay = z.exp().to(dtype)
-        self._half_decay = (z / 2).exp().to(dtype)
-        self._half_weight = (dt / 2 * half1).to(dtype)
-        self._first = (dt * (phi1 - 3 * phi2 + 4 * phi3)).to(dtype)
-        self._middle = (dt * (2 * phi2 - 4 * phi3)).to(dtype)
-        self._last = (dt * (4 * phi3 - phi2)).to(dtype)
+        self._decay = _cast(z.exp(), dtype)
+        self._half_decay = _cast((z / 2).exp(), dtype)
+        self._half_weight = _cast(dt / 2 * half1, dtype)
+        self._first = _cast(dt * (phi1 - 3 * phi2 + 4 * phi3), dtype)
+        self._middle = _cast(dt * (2 * phi2 - 4 * phi3), dtype)
+        self._last = _cast(dt * (4 * phi3 - phi2), dtype)
 
     def step(
         self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
@@ -96,11 +101,56 @@ class ETDRK4:
         """Return the state ``dt`` later (four evaluations of the tendency)."""
         n_u = tendency(u_hat)
         half = self._half_decay * u_hat
-        a = half + self._half_weight * n_u
+        a = torch.addcmul(half, self._half_weight, n_u)
         n_a = tendency(a)
-        n_b = tendency(half + self._half_weight * n_a)
-        n_c = tendency(self._half_decay * a + self._half_weight * (2 * n_b - n_u))
-        return self._decay * u_hat + self._first * n_u + self._middle * (n_a + n_b) + self._last * n_c
+        n_b = tendency(torch.addcmul(half, self._half_weight, n_a))
+        difference = torch.sub(n_b, n_u, alpha=0.5)
+        n_c = tendency(torch.addcmul(self._half_decay * a, self._half_weight, difference, value=2))
+        late = torch.addcmul(self._decay * u_hat, self._first, n_u)
+        late = torch.addcmul(late, self._middle, n_a + n_b)
+        return torch.addcmul(late, self._last, n_c)
+
+
+@INTEGRATORS.register("cn_ab2")
+class CrankNicolsonAdamsBashforth2:
+    """Crank-Nicolson for ``L``, two-step Adams-Bashforth for the rest, second order.
+
+    ``û' = [(1 + z/2) û + dt (3 N(û) - N(û_before)) / 2] / (1 - z/2)``. The first step takes the mean of ``N`` at both
+    ends, the later one predicted by forward Euler (Heun's method), so that the start is of second order too. One
+    evaluation a step, against four of `ETDRK4`. It amplifies an undamped wave of Courant number C by about ``1 +
+    C⁴/4`` a step; the limit stands where that reaches 1.6 %.
+
+    Source: Ascher, Ruuth and Wetton (1995), "Implicit-explicit methods for time-dependent partial differential
+    equations", SIAM J. Numer. Anal. 32, 797, where it is called CNAB.
+
+    Args:
+        linear: the diagonal ``L``, broadcastable to the state.
+        dt: time step.
+        dtype: real dtype of the state.
+    """
+
+    order: ClassVar[int] = 2
+    courant_limit: ClassVar[float] = 0.5
+    is_multistep: ClassVar[bool] = True
+
+    def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:
+        z = dt * linear
+        self._decay = _cast((1 + z / 2) / (1 - z / 2), dtype)
+        self._weight = _cast(dt / (1 - z / 2), dtype)
+        self._before: Tensor | None = None
+
+    def step(
+        self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
+    ) -> Complex[Tensor, "batch *modes"]:
+        """Return the state ``dt`` later (one evaluation of the tendency, two in the first step)."""
+        n_u = tendency(u_hat)
+        decayed = self._decay * u_hat
+        if self._before is None:
+            mean = (n_u + tendency(torch.addcmul(decayed, self._weight, n_u))) / 2
+        else:
+            mean = torch.sub(1.5 * n_u, self._before, alpha=0.5)
+        self._before = n_u
+        return torch.addcmul(decayed, self._weight, mean)
 
 
 @INTEGRATORS.register("cn_euler")
@@ -116,19 +166,24 @@ class CrankNicolsonEuler:
     Args:
         linear: the diagonal ``L``, broadcastable to the state.
         dt: time step.
-        dtype: real dtype of the coefficients.
+        dtype: real dtype of the state.
     """
 
     order: ClassVar[int] = 1
     courant_limit: ClassVar[float] = 1.0
+    is_multistep: ClassVar[bool] = False
 
-    def __init__(self, linear: Float64[Tensor, "*modes"], dt: float, dtype: torch.dtype) -> None:
+    def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:
         z = dt * linear
-        self._decay = ((1 + z / 2) / (1 - z / 2)).to(dtype)
-        self._weight = (dt / (1 - z / 2)).to(dtype)
+        self._decay = _cast((1 + z / 2) / (1 - z / 2), dtype)
+        self._weight = _cast(dt / (1 - z / 2), dtype)
 
     def step(
         self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
     ) -> Complex[Tensor, "batch *modes"]:
         """Return the state ``dt`` later (one evaluation of the tendency)."""
-        return self._decay * u_hat + self._weight * tendency(u_hat)
+        return torch.addcmul(self._decay * u_hat, self._weight, tendency(u_hat))
+
+
+def _cast(coefficient: Float64[Tensor, "*modes"], dtype: torch.dtype) -> Complex[Tensor, "*modes"]:
+    return coefficient.to(torch.complex64 if dtype == torch.float32 else torch.complex128)

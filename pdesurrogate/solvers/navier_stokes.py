@@ -3,179 +3,218 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Float64
 from torch import Tensor
 
-from . import INTEGRATORS
-from .forcing import Forcing
-from .integrators import Integrator
+from pdesurrogate.fields import Axis, Field
+
+from . import EQUATIONS, INTEGRATORS
+from .forcing import Forcing, RandomFieldForcing, RandomForcing, build_forcing
+from .resolution import check_resolution
+from .time_march import TimeMarch, check_times, steps_between
 from .vorticity import SpectralVorticity
 
+POINTS_IN_CACHE = 2**16
+"""Points of the trajectories that a CPU advances side by side: with more, each operation waits for memory."""
 
+
+@EQUATIONS.register("navier_stokes")
 @dataclass(frozen=True)
 class NavierStokes2D:
     """``∂ω/∂t + u·∇ω = ν Δω - μ ω + f`` with ``u = (∂ψ/∂y, -∂ψ/∂x)``, ``Δψ = -ω``.
 
     Pseudo-spectral, de-aliased by the 2/3 rule: on N points an axis the solution has the modes ``|k| <= (N - 1) // 3``
-    and the initial field is cut to them. Arrays are ``(batch, y, x)``; computation follows the dtype
-    (float32 or float64) and device of the initial field. The step is fixed and the same for every
-    trajectory, so that none depends on its neighbours in the batch.
+    and the initial field is cut to them. States are ``(batch, 1, y, x)``; computation follows the dtype
+    (float32 or float64) and device of the initial state. No trajectory depends on its neighbours in the batch.
 
     Attributes:
         viscosity: kinematic viscosity ν >= 0, one for all or one a trajectory, length²/time.
-        dt: time step; it must divide the time between frames.
+        dt: time step; it must divide the time between frames. The longest step if ``courant`` is given.
         lengths: sides of the box, ``(L_y, L_x)``.
-        forcing: the source f of vorticity, or None.
+        forcing: the source f of vorticity: a `Forcing`, its name, its ``kind`` with options, or None.
         drag: linear drag μ >= 0, 1/time.
-        integrator: name of a time integrator, ``"etdrk4"`` or ``"cn_euler"``.
+        integrator: name of a time integrator: ``"etdrk4"``, ``"cn_ab2"`` or ``"cn_euler"``.
+        courant: Courant number ``dt max(|u| k_x + |v| k_y)`` of adaptive steps, chosen for each trajectory by itself;
+            1 is a good value for etdrk4. None: every step is ``dt``.
+        min_resolution: the smallest ``k_max/k_d`` of `check_resolution` that is solved; 0 solves under-resolved
+            flows too.
 
     Raises:
-        ValueError: if viscosity, drag, dt or a length is out of range.
+        ValueError: if viscosity, drag, dt, a length, courant or min_resolution is out of range, or the forcing or
+            integrator is unknown.
     """
 
     viscosity: float | Float[Tensor, " batch"]
     dt: float
     lengths: tuple[float, float] = (1.0, 1.0)
-    forcing: Forcing | None = None
+    forcing: Forcing | Mapping[str, Any] | str | None = None
     drag: float = 0.0
     integrator: str = "etdrk4"
+    courant: float | None = None
+    min_resolution: float = 1.0
 
     def __post_init__(self) -> None:
         nu = torch.as_tensor(self.viscosity)
         if not (torch.isfinite(nu).all() and (nu >= 0).all()):
             raise ValueError(f"viscosity is {self.viscosity}; it must be finite and not negative.")
-        if not (math.isfinite(self.drag) and self.drag >= 0):
-            raise ValueError(f"drag is {self.drag}; it must be finite and not negative.")
+        for name, value in (("drag", self.drag), ("min_resolution", self.min_resolution)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}; it must be finite and not negative.")
         for name, value in (("dt", self.dt), ("L_y", self.lengths[0]), ("L_x", self.lengths[1])):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        INTEGRATORS.get(self.integrator)
+        if isinstance(build_forcing(self.forcing), RandomForcing | RandomFieldForcing):
+            raise ValueError(
+                f"forcing {self.forcing!r} is a family of random sources, which data generation draws from. Give a "
+                "member of it: its draw(uniforms), or a SampledForcing of its draw_field(...)."
+            )
+        self._check_courant()
 
-    def solve(
-        self, vorticity: Float[Tensor, "batch y x"], times: Sequence[float]
-    ) -> Float[Tensor, "batch time 1 y x"]:
-        """Return the vorticity at the given times; see `frames`."""
-        return torch.stack(list(self.frames(vorticity, times)), dim=1)
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The vorticity, which changes sign under reflection."""
+        return (Field("vorticity", kind="pseudoscalar", long_name="vorticity"),)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The periodic box."""
+        return Axis("y", self.lengths[0]), Axis("x", self.lengths[1])
 
     def frames(
         self,
-        vorticity: Float[Tensor, "batch y x"],
+        state: Float[Tensor, "batch 1 y x"],
         times: Sequence[float],
         names: Sequence[str] | None = None,
     ) -> Iterator[Float[Tensor, "batch 1 y x"]]:
         """Yield the vorticity at one time after the other, with the memory of one state.
 
         Args:
-            vorticity: ω at t = 0, of zero mean.
-            times: increasing times from 0 on; multiples of dt apart.
+            state: ω at t = 0, of zero mean.
+            times: increasing times from 0 on; multiples of dt apart if steps are fixed.
             names: what messages call the trajectories; 0, 1, .. by default.
 
         Raises:
-            ValueError: for an initial field that is not float32 or float64, is not finite or has a mean (the
-                circulation of a periodic flow vanishes); for times that dt does not divide; during the solution,
-                if dt exceeds the stability bound or the state is not finite any more: time and trajectory are
-                named.
+            ValueError: for an initial field of another shape, that is not float32 or float64, is not finite or has a
+                mean (the circulation of a periodic flow vanishes); for times that dt does not divide; and, naming
+                trajectory and time, if dt exceeds the stability bound, the grid is too coarse for the viscosity,
+                or the state is not finite any more.
         """
-        names = [str(i) for i in range(len(vorticity))] if names is None else names
-        num_steps = self.steps_between(times)
-        _check_initial(vorticity, names)
-        ny, nx = vorticity.shape[-2:]
-        space = SpectralVorticity((ny, nx), self.lengths, vorticity.dtype, vorticity.device)
-        integrator = self._build_integrator(space, vorticity)
+        self.check_times(times)
+        names = [str(i) for i in range(len(state))] if names is None else names
+        _check_initial(state, names)
+        vorticity = state[:, 0]
+        space = SpectralVorticity(
+            (state.shape[2], state.shape[3]), self.lengths, vorticity.dtype, vorticity.device
+        )
+        nu = self._viscosity_of_each(vorticity)
+        size = self._trajectories_at_once(vorticity)
+        parts = [slice(i, i + size) for i in range(0, len(vorticity), size)]
         source = self._source_modes(space, vorticity)
-
-        def tendency(w_hat: Tensor) -> Tensor:
-            return source - space.advection(w_hat)
-
-        w_hat = space.to_modes(vorticity)
+        marches = [
+            self._march(space, source[part if len(source) > 1 else slice(None)], nu[part], names[part])
+            for part in parts
+        ]
+        w_hats = [space.to_modes(vorticity[part]) for part in parts]
+        check_resolution(space, torch.cat(w_hats), nu, self.min_resolution, 0.0, names)
         now = 0.0
-        for time, steps in zip(times, num_steps, strict=True):
-            if steps:
-                self._check_stability(space, integrator, w_hat, now, names)
-            for _ in range(steps):
-                w_hat = integrator.step(w_hat, tendency)
-            self._check_finite(w_hat, now, time, names)
+        for time in times:
+            w_hats = [march.advance(w_hat, now, time) for march, w_hat in zip(marches, w_hats, strict=True)]
+            check_resolution(space, torch.cat(w_hats), nu, self.min_resolution, time, names)
             now = time
-            yield space.to_grid(w_hat)[:, None]
+            yield torch.cat([space.to_grid(w_hat) for w_hat in w_hats])[:, None]
 
-    def steps_between(self, times: Sequence[float]) -> list[int]:
-        """Return the number of steps before each frame.
+    def check_times(self, times: Sequence[float]) -> None:
+        """Refuse times that cannot be reached.
 
         Raises:
-            ValueError: if times do not increase from 0 on in multiples of dt.
+            ValueError: if times do not increase from 0 on, or steps are fixed and dt does not divide them.
         """
-        counts, now = [], 0.0
-        for time in times:
-            steps = round((time - now) / self.dt)
-            if time < now or abs(steps * self.dt - (time - now)) > 1e-9 * max(1.0, abs(time)):
-                raise ValueError(
-                    f"dt = {self.dt} does not divide the time from {now} to {time}. Times must increase from "
-                    "0 on in multiples of dt."
-                )
-            counts.append(steps)
-            now = time
-        return counts
+        if self.courant is None:
+            steps_between(times, self.dt)
+        else:
+            check_times(times)
 
-    def _build_integrator(self, space: SpectralVorticity, like: Tensor) -> Integrator:
+    def _march(
+        self,
+        space: SpectralVorticity,
+        source: Complex[Tensor, "one ky kx"],
+        nu: Float64[Tensor, " batch"],
+        names: Sequence[str],
+    ) -> TimeMarch:
+        same = bool((nu == nu[0]).all())
+        linear = nu[: 1 if same else None, None, None] * space.laplacian - self.drag
+        return TimeMarch(
+            self.integrator,
+            linear,
+            self.dt,
+            torch.float32 if source.dtype == torch.complex64 else torch.float64,
+            tendency=lambda w_hat: space.tendency(w_hat, source),
+            frequency=space.frequency,
+            names=names,
+            courant=self.courant,
+        )
+
+    def _trajectories_at_once(self, like: Float[Tensor, "batch y x"]) -> int:
+        """Return how many trajectories to advance side by side; adaptive ones on a CPU need not wait for others."""
+        if like.device.type != "cpu":
+            return len(like)
+        return 1 if self.courant is not None else max(1, POINTS_IN_CACHE // like[0].numel())
+
+    def _viscosity_of_each(self, like: Float[Tensor, "batch y x"]) -> Float64[Tensor, " batch"]:
         nu = torch.as_tensor(self.viscosity, dtype=torch.float64, device=like.device)
         if nu.ndim and nu.shape != like.shape[:1]:
             raise ValueError(f"{nu.numel()} viscosities were given for {len(like)} trajectories.")
-        linear = nu.view(*nu.shape, 1, 1) * space.laplacian - self.drag
-        return INTEGRATORS.build(self.integrator, linear, self.dt, like.dtype)
+        return nu.expand(len(like))
 
-    def _source_modes(self, space: SpectralVorticity, like: Tensor) -> Complex[Tensor, "1 ky kx"]:
+    def _source_modes(self, space: SpectralVorticity, like: Tensor) -> Complex[Tensor, "one ky kx"]:
+        """Return the modes of the forcing, one for all trajectories or one each."""
         y, x = (
             torch.arange(n, dtype=torch.float64, device=like.device) * (length / n)
             for n, length in zip(space.grid, self.lengths, strict=True)
         )
-        source = torch.zeros(space.grid, dtype=torch.float64, device=like.device)
-        if self.forcing is not None:
-            source = self.forcing(y[:, None], x[None, :], self.lengths)
-        modes = space.to_modes(source[None])
-        return modes.to(torch.complex64 if like.dtype == torch.float32 else torch.complex128)
+        forcing = build_forcing(self.forcing)
+        source = (
+            y[:, None] * 0 * x
+            if not isinstance(forcing, Forcing)
+            else forcing(y[:, None], x[None, :], self.lengths)
+        )
+        sources = source if source.ndim == 3 else source[None]
+        if len(sources) not in (1, len(like)):
+            raise ValueError(f"{len(sources)} forcings were given for {len(like)} trajectories.")
+        return space.to_modes(sources).to(
+            torch.complex64 if like.dtype == torch.float32 else torch.complex128
+        )
 
-    def _check_stability(
-        self,
-        space: SpectralVorticity,
-        integrator: Integrator,
-        w_hat: Complex[Tensor, "batch ky kx"],
-        now: float,
-        names: Sequence[str],
-    ) -> None:
-        """Compare ``dt max(|u| k_x + |v| k_y)`` with the integrator's limit."""
-        speed_x, speed_y = space.velocity(w_hat.detach()).abs().unbind(1)
-        largest_ky, largest_kx = space.largest_wavenumbers
-        frequency = (speed_x * largest_kx + speed_y * largest_ky).flatten(1).amax(1)
-        worst = int(frequency.argmax())
-        bound = integrator.courant_limit / max(float(frequency[worst]), 1e-300)
-        if self.dt > bound:
+    def _check_courant(self) -> None:
+        integrator = INTEGRATORS.get(self.integrator)
+        limit = float(getattr(integrator, "courant_limit", math.inf))
+        if self.courant is None:
+            return
+        if getattr(integrator, "is_multistep", False):
             raise ValueError(
-                f"trajectory {names[worst]} at t = {now:g}: dt = {self.dt:g} exceeds the stability bound "
-                f"{bound:.3g} of {self.integrator} for its largest speed on the grid {space.grid}. Use a smaller "
-                "dt that divides the time between frames."
+                f"{self.integrator} needs steps of one length and courant = {self.courant} makes them adaptive. Use "
+                "etdrk4 or cn_euler, or courant = None."
             )
-
-    def _check_finite(
-        self, w_hat: Complex[Tensor, "batch ky kx"], before: float, now: float, names: Sequence[str]
-    ) -> None:
-        is_finite = torch.isfinite(torch.view_as_real(w_hat)).flatten(1).all(1)
-        if not is_finite.all():
-            first = int(is_finite.to(torch.int8).argmin())
+        if not 0 < self.courant <= limit:
             raise ValueError(
-                f"trajectory {names[first]} became NaN or infinite between t = {before:g} and t = {now:g} with "
-                f"dt = {self.dt:g}. Use a smaller dt, a finer grid or a larger viscosity."
+                f"courant is {self.courant}; {self.integrator} is stable from above 0 to {limit:.3g}."
             )
 
 
-def _check_initial(vorticity: Float[Tensor, "batch y x"], names: Sequence[str]) -> None:
-    if vorticity.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the initial vorticity is {vorticity.dtype}; allowed: float32 and float64.")
-    mean = vorticity.mean(dim=(1, 2)).abs()
-    scale = vorticity.abs().amax(dim=(1, 2))
+def _check_initial(state: Float[Tensor, "batch 1 y x"], names: Sequence[str]) -> None:
+    if state.ndim != 4 or state.shape[1] != 1:
+        raise ValueError(
+            f"the initial state has the shape {tuple(state.shape)}; needed is (batch, 1, y, x), the vorticity."
+        )
+    if state.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the initial vorticity is {state.dtype}; allowed: float32 and float64.")
+    mean = state.mean(dim=(1, 2, 3)).abs()
+    scale = state.abs().amax(dim=(1, 2, 3))
     bad = ~(mean <= 1e-4 * scale) | ~torch.isfinite(scale)
     if bad.any():
         first = int(bad.to(torch.int8).argmax())

@@ -71,12 +71,16 @@ class GaussianRandomField:
             variance = np.where(kx == 0, variance / 2, variance)
         return np.where(kappa2 == 0, 0.0, variance)
 
-    def sample(self, seed: int, index: int, grid: tuple[int, int]) -> Float64[Tensor, "y x"]:
-        """Return field number ``index`` of a seed on a grid; both are integers from 0 upwards."""
-        stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index])))
+    def sample(self, seed: int, index: int, grid: tuple[int, int], stream: int = 0) -> Float64[Tensor, "y x"]:
+        """Return field number ``index`` of a seed on a grid; both are integers from 0 upwards.
+
+        Fields of different ``stream`` are independent: an initial state is number 0, a forcing beside it 2.
+        """
+        sequence = np.random.SeedSequence([seed, index], spawn_key=(stream,) if stream else ())
+        draws = np.random.Generator(np.random.Philox(sequence))
         bounds = [(n - 1) // 2 for n in grid]
         ky, kx = _modes_by_shell(max(bounds))
-        noise = stream.standard_normal((len(ky), 2))
+        noise = draws.standard_normal((len(ky), 2))
         w_hat = np.sqrt(self.mode_variance(ky, kx) / 2) * (noise[:, 0] + 1j * noise[:, 1])
         fits = (np.abs(ky) <= bounds[0]) & (kx <= bounds[1])
         ky, kx, w_hat = ky[fits], kx[fits], w_hat[fits]
@@ -98,6 +102,6 @@ def _modes_by_shell(bound: int) -> tuple[Int[np.ndarray, " modes"], Int[np.ndarr
 
 
 def stream_uniform(seed: int, index: int, num_values: int) -> Float[np.ndarray, " value"]:
-    """Return numbers in [0, 1) of trajectory ``index``, independent of its random field."""
+    """Return numbers in [0, 1) of trajectory ``index``, independent of its random fields."""
     sequence = np.random.SeedSequence([seed, index], spawn_key=(1,))
     return np.random.Generator(np.random.Philox(sequence)).random(num_values)
