@@ -40,8 +40,6 @@ def check_group_options(config: Mapping[str, Any], choices: Mapping[str, Any], c
     Raises:
         ValueError: naming the option, the nearest allowed one and all allowed ones.
     """
-    from omegaconf import OmegaConf
-
     for group, choice in choices.items():
         file = conf / group / f"{choice}.yaml"
         section = config.get(group)
@@ -49,13 +47,27 @@ def check_group_options(config: Mapping[str, Any], choices: Mapping[str, Any], c
             continue
         if section.get("kind") in _OPEN_KINDS:
             continue
-        allowed = [str(key) for key in OmegaConf.load(file)]
+        allowed = _listed_keys(conf, group, file)
         for key in section:
             if key not in allowed:
                 raise ValueError(
                     f"{group}={choice} has no option {key!r}.{did_you_mean(key, allowed)} "
                     f"Allowed: {', '.join(allowed)}."
                 )
+
+
+def _listed_keys(conf: Path, group: str, file: Path) -> list[str]:
+    """Return the keys of a file and of those that its defaults name, which hold what it does not repeat."""
+    from omegaconf import OmegaConf
+
+    content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    entries = [entry for entry in content.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    keys = [str(key) for key in content]
+    for name in (entry.split("@")[0] for entry in entries):
+        base = conf / f"{name.lstrip('/') if name.startswith('/') else f'{group}/{name}'}.yaml"
+        if base.is_file():
+            keys += [key for key in _listed_keys(conf, group, base) if key not in keys]
+    return keys
 
 
 def _allowed_keys(conf: Path, command: str, key: str, parent: str, overrides: Sequence[str]) -> list[str]:

@@ -30,8 +30,8 @@ class DamBreakGenerator:
     """Trajectories of `PlanarShallowWater` over flat ground from a cylinder of water, on a square box.
 
     At t = 0 the water is at rest, ``inner_depth`` deep within ``radius`` of a centre and ``outer_depth`` elsewhere; a
-    cell belongs to the disc if its centre does. The defaults are the set 2D_rdb of PDEBench (Takamoto et al. 2022,
-    appendix D.4). Frames are solved on ``solve_grid`` and returned on ``grid`` as means over blocks of cells.
+    cell belongs to the disc if its centre does. The defaults are the set 2D_rdb of PDEBench (Takamoto et al. 2022).
+    Frames are solved on ``solve_grid`` and returned on ``grid`` as means over blocks of cells.
 
     Args:
         radius: of the disc, one number or ``[low, high]`` to draw it uniformly for each trajectory.

@@ -1,7 +1,6 @@
 """Every configuration file that is shipped composes, and what it names can be built."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pdesurrogate.cli import COMMANDS, conf_dir
+from pdesurrogate.config_errors import check_group_options
 from pdesurrogate.data import DATASETS
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.metrics import METRICS
@@ -24,7 +24,8 @@ SPEC = DataSpec(fields=(Field("vorticity"),), axes=(Axis("y", 1.0), Axis("x", 1.
 
 
 def files_of(group: str) -> list[str]:
-    return [p.stem for p in FILES if p.parent == Path(group)]
+    """Names of a group's files as they are chosen on the command line, those of its folders with the folder."""
+    return [p.relative_to(group).with_suffix("").as_posix() for p in FILES if p.is_relative_to(group)]
 
 
 def composed(command: str, *overrides: str) -> dict[str, Any]:
@@ -64,6 +65,16 @@ def test_every_data_file_names_a_known_reader_and_generator(name):
         generator.pop("num_trajectories")
         built = GENERATORS.build(generator.pop("kind"), **generator)
         assert len(built.grid) == built.spec.ndim
+
+
+@pytest.mark.parametrize("name", files_of("data"))
+def test_every_data_file_may_be_chosen_and_refuses_keys_that_it_does_not_know(name):
+    """A file that holds differences only takes the keys of the file that it starts from."""
+    config = composed("train", f"data={name}")
+    check_group_options(config, {"data": name}, CONF)
+    config["data"]["bath_size"] = 3
+    with pytest.raises(ValueError, match=r"no option 'bath_size'. Did you mean 'batch_size'"):
+        check_group_options(config, {"data": name}, CONF)
 
 
 @pytest.mark.parametrize("name", files_of("unroll"))
