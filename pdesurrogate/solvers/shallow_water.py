@@ -208,8 +208,8 @@ class PlanarShallowWater:
             dt = torch.where(is_bad, dt / 2, dt)
         worst = int(is_bad.to(torch.int8).argmax())
         raise ValueError(
-            f"trajectory {names[worst]} at t = {float(now[worst]):g}: the depth became negative in a step of "
-            f"{float(dt[worst]):.3g}. Use a finer grid, a smoother bed or float64."
+            f"trajectory {names[worst]} at t = {float(now[worst]):g}: a step of {float(dt[worst]):.3g} makes the "
+            "depth negative or outruns the Courant limit. Use a finer grid, a smoother bed or float64."
         )
 
     def _settle(self, state: Tensor) -> Bool[Tensor, " batch"]:
