@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 
@@ -12,6 +13,32 @@ def listing(folder: Path, at_most: int = 12) -> str:
         return "nothing (the folder does not exist)"
     names = sorted(entry.name for entry in folder.iterdir())
     return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "") or "nothing"
+
+
+def shard_files(path: Path) -> dict[Path, tuple[int, int]]:
+    """Return the complete shards beside the file of a split, each with its index and how many there are in all."""
+    pattern = re.compile(re.escape(path.stem) + r"\.shard-(\d+)-of-(\d+)" + re.escape(path.suffix))
+    names = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    found = {name: match for name in names if (match := pattern.fullmatch(name.name))}
+    return {name: (int(match[1]), int(match[2])) for name, match in found.items()}
+
+
+def missing_shards(path: Path) -> str:
+    """Return a sentence about the shards that a split still lacks; empty if it is not made in shards."""
+    there = set(shard_files(path).values())
+    if not there:
+        return ""
+    count = max(count for _, count in there)
+    missing = [f"shard={i}/{count}" for i in range(count) if (i, count) not in there]
+    if not missing:
+        return (
+            f"All shards of {path} are complete but not joined: run the data/generate.py command of any of them "
+            "again."
+        )
+    return (
+        f"{path} is made in {count} shards, of which {', '.join(missing)} {'are' if len(missing) > 1 else 'is'} not "
+        "complete: run data/generate.py with what is missing; the last one joins them."
+    )
 
 
 def require_file(path: Path) -> None:
@@ -28,6 +55,8 @@ def require_file(path: Path) -> None:
             f"{path} is not finished: its generation was interrupted and left {part.name}. Run the same "
             "data/generate.py command again; it goes on where it stopped."
         )
+    if sentence := missing_shards(path):
+        raise ValueError(f"there is no file {path}. {sentence}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
     raise ValueError(

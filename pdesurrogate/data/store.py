@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
-from .files import listing, require_file
+from .files import listing, missing_shards, require_file
 from .store_layout import CHECKSUM, TIME, WRITTEN, crc32
 from .store_writer import StoreWriter
 from .trajectories import DataSet, check_finite, check_frames
@@ -139,6 +139,9 @@ def store(root: str, splits: Mapping[str, str] | None = None) -> DataSet:
     folder = Path(root)
     names = dict(splits or DEFAULT_SPLITS)
     missing = [name for name in names.values() if not (folder / name).exists()]
+    for name in missing:
+        if sentence := missing_shards(folder / name):
+            raise ValueError(f"{folder} lacks {', '.join(missing)}. {sentence}")
     if missing:
         raise ValueError(
             f"{folder} lacks {', '.join(missing)}; it holds {listing(folder)}. To make the files, run: "

@@ -30,6 +30,10 @@ from .trajectories import first_non_finite
 log = logging.getLogger(__name__)
 
 
+class FileTaken(ValueError):
+    """Another process is writing the file, or has written it."""
+
+
 class StoreWriter:
     """Trajectories of one split, written one at a time and published under the final name at the end.
 
@@ -72,6 +76,10 @@ class StoreWriter:
         if not self._part.exists():
             self._create()
         self._file = self._open()
+        if self.path.exists():  # another process has published it since the check above
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+            raise self._complete()
         try:
             self.pending = self._find_pending()
         except BaseException:
@@ -126,8 +134,12 @@ class StoreWriter:
                 f"yet (first: {self.pending[0]}); write them before finish()."
             )
         self.close()
-        _fsync(self._part)
-        self._part.replace(self.path)
+        try:
+            _fsync(self._part)
+            self._part.replace(self.path)
+        except FileNotFoundError:
+            if not self.path.exists():  # else another process has published the same complete file
+                raise
         _fsync(self.path.parent)
         return self.path
 
@@ -145,7 +157,7 @@ class StoreWriter:
 
     def _check_arguments(self) -> None:
         if self.path.exists():
-            raise ValueError(f"{self.path} exists already and is complete; delete it or choose another root.")
+            raise self._complete()
         if len(self.grid) != self.spec.ndim or min(self.grid) < 1:
             raise ValueError(f"grid {self.grid} does not fit the axes {self.spec.axis_names}.")
         if self.num_trajectories < 1 or self.times.ndim != 1 or self.times.size < 1:
@@ -222,10 +234,13 @@ class StoreWriter:
                 "run the same command again."
             ) from error
 
-    def _taken(self) -> ValueError:
-        return ValueError(
+    def _taken(self) -> FileTaken:
+        return FileTaken(
             f"{self._part} is being written by another process; wait for it or choose another root."
         )
+
+    def _complete(self) -> FileTaken:
+        return FileTaken(f"{self.path} exists already and is complete; delete it or choose another root.")
 
     def _find_pending(self) -> list[int]:
         """Compare the ``.part`` file with what is asked for; return the trajectories it still lacks."""

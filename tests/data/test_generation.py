@@ -275,16 +275,16 @@ def test_progress_lines_say_how_much_is_done_and_how_long_it_takes(tmp_path, cap
 
 def test_memory_holds_one_batch_of_frames(tmp_path, monkeypatch):
     alive, most = 0, 0
-    original = generation._solve
+    original = generation.solve_batch
 
-    def solve(split, generator, batch, device, advance):
+    def solve(file, generator, batch, device, advance):
         nonlocal alive, most
         alive += len(batch)
         most = max(most, alive)
-        yield from original(split, generator, batch, device, advance)
+        yield from original(file, generator, batch, device, advance)
         alive -= len(batch)
 
-    monkeypatch.setattr(generation, "_solve", solve)
+    monkeypatch.setattr(generation, "solve_batch", solve)
     generate_splits(build(), tmp_path, {"train": 5}, batch_size=2, device="cpu")
     assert most == 2
 
