@@ -53,9 +53,8 @@ class TimeMarch:
         self._integrator, self._linear, self._dt, self._dtype = integrator, linear, dt, dtype
         self._tendency, self._frequency, self._names = tendency, frequency, names
         self._courant = courant
-        limit = INTEGRATORS.get(integrator).courant_limit
-        self._tolerated = max(0.5, (courant or 0.0) / limit)
         self._built: tuple[float | Tensor, Integrator] = (dt, self._build(dt))
+        self._tolerated = max(0.5, (courant or 0.0) / self._built[1].courant_limit)
 
     def advance(
         self, u_hat: Complex[Tensor, "batch *modes"], start: float, end: float
