@@ -14,6 +14,7 @@ from torch import Tensor
 from pdesurrogate.fields import Axis, Field
 from pdesurrogate.fields.spec import Boundary
 
+from . import EQUATIONS
 from .shallow_water_fluxes import DEPTH, ShallowWaterFluxes
 
 COURANT_LIMIT = 0.5
@@ -21,6 +22,7 @@ COURANT_LIMIT = 0.5
 _MAX_HALVINGS = 12
 
 
+@EQUATIONS.register("shallow_water")
 @dataclass(frozen=True)
 class PlanarShallowWater:
     """``∂h/∂t + div(h u) = 0``, ``∂(h u)/∂t + div(h u ⊗ u) + ∇(g h²/2) = -g h ∇b``.

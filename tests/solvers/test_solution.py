@@ -196,3 +196,14 @@ def test_no_times_are_refused(equation, random_vorticity):
 
 def test_every_equation_of_a_batch_is_an_equation_by_protocol(equation):
     assert isinstance(equation, Equation)
+
+
+def test_shallow_water_is_solved_by_its_name_and_keeps_its_volume():
+    y, x = torch.meshgrid(*[(torch.arange(24, dtype=torch.float64) + 0.5) / 24 - 0.5] * 2, indexing="ij")
+    depth = torch.where(y**2 + x**2 < 0.04, 2.0, 1.0).double()
+    state = torch.stack([depth, 0 * depth, 0 * depth])
+    found = solve("shallow_water", state, [0.0, 0.1, 0.2], boundaries=("wall", "wall"))
+    assert found.shape == (3, 3, 24, 24)
+    assert torch.equal(found[0], state)
+    assert not torch.allclose(found[2], state, atol=0.1)
+    torch.testing.assert_close(found[:, 0].mean((1, 2)), depth.mean().expand(3), rtol=1e-14, atol=0)
