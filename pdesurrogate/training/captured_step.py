@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..fields import Batch
+from ..fields.fourier import keep_tables
 
 Losses = Callable[[Batch], Tensor]
 Step = Callable[[], Tensor]
@@ -50,7 +51,8 @@ class CudaRecorder:
     def record(self, step: Step) -> tuple[Callable[[], None], Tensor]:
         """Return the replay of the step's graph, and its result."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Threads that read ahead may pin memory meanwhile; only this thread's calls belong to the graph.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = step()
         return graph.replay, result
 
@@ -67,6 +69,9 @@ class CapturedStep:
         max_norm: largest norm of the gradient; None for no clipping.
         warm_up: steps before the recording.
         recorder: how steps are recorded.
+
+    Attributes:
+        skipped: number of steps whose gradient was not finite, on the device.
 
     Raises:
         ValueError: if the optimiser is not fused, or there is no CUDA device for the default recorder.
@@ -95,7 +100,9 @@ class CapturedStep:
             group["capturable"] = device.type == "cuda"
         self.losses, self.optimiser, self.max_norm = losses, optimiser, max_norm
         self.recorder: Recorder = CudaRecorder() if recorder is None else recorder
+        self.skipped = torch.zeros((), device=device)
         self._weights = weights
+        self._tables: list[object] = []  # read by the graph, hence not to be freed before it
         self._steps_to_warm_up = warm_up
         self._batch: Batch | None = None
         self._replay: Callable[[], None] | None = None
@@ -127,7 +134,8 @@ class CapturedStep:
             cached = torch.is_autocast_cache_enabled()
             torch.set_autocast_cache_enabled(False)
             try:
-                self._replay, self._result = self.recorder.record(self._step)
+                with keep_tables() as self._tables:
+                    self._replay, self._result = self.recorder.record(self._step)
             finally:
                 torch.set_autocast_cache_enabled(cached)
         self._replay()
@@ -144,7 +152,9 @@ class CapturedStep:
         if self.max_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._weights, self.max_norm, norm)
         # Read by the fused update: 1 leaves weights, moments and step count as they are.
-        self.optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        unusable = (~torch.isfinite(norm)).float()
+        self.skipped += unusable
+        self.optimiser.found_inf = unusable  # type: ignore[attr-defined]
         try:
             self.optimiser.step()
         finally:

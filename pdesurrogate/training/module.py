@@ -20,6 +20,9 @@ from .unrolls import Unroll
 Metric = Callable[[Tensor, Tensor, DataSpec], Tensor]
 
 
+CHECK_EVERY = 50
+
+
 class SurrogateTraining(lightning.LightningModule):
     """Minimise ``mean_b loss(unroll(S, batch)_b, future_b)`` in physical units.
 
@@ -32,7 +35,8 @@ class SurrogateTraining(lightning.LightningModule):
         unroll: from a batch to predictions for all of its future.
         loss: a metric; averaged over samples, frames and fields.
         optimisation: optimiser and schedule.
-        check_every: steps between looks at the loss on a device where looking means waiting; every step on CPU.
+        check_every: steps between looks at the loss on a device where looking means waiting, `CHECK_EVERY` if not
+            given; on a CPU every loss is looked at.
         capture: whether steps are recorded as CUDA graphs, see `pdesurrogate.training.captured_step`.
     """
 
@@ -43,7 +47,7 @@ class SurrogateTraining(lightning.LightningModule):
         loss: Metric,
         optimisation: Optimisation,
         *,
-        check_every: int = 50,
+        check_every: int | None = None,
         capture: bool = False,
     ) -> None:
         super().__init__()
@@ -51,11 +55,12 @@ class SurrogateTraining(lightning.LightningModule):
         self.unroll = unroll
         self.loss = loss
         self.optimisation = optimisation
-        self.check_every = check_every
+        self.check_every = CHECK_EVERY if check_every is None else check_every
         self.capture = capture
         self._captured: CapturedStep | None = None
         self._replays = False  # whether the running batch takes its step in the graph
         self._num_steps = 1
+        self._skipped: Tensor | None = None  # steps that the device did not take, since the last look
         self._sums: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -75,13 +80,23 @@ class SurrogateTraining(lightning.LightningModule):
             ValueError: if it is not finite, naming the sample.
         """
         losses = self._captured(batch) if self._captured and self._replays else self._losses(batch)
-        if losses.device.type == "cpu" or self.global_step % self.check_every == 0:
+        if self._looks_at_every_loss or self.global_step % self.check_every == 0:
             self._require_finite(losses, batch)
+            self._require_all_steps_taken()
         mean = losses.mean()
         world = self.trainer.world_size > 1
         self.log("train/loss", mean, on_step=True, on_epoch=False, sync_dist=world, batch_size=len(batch))
         self.log("train/learning_rate", self._learning_rate(), on_step=True, on_epoch=False)
         return mean
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the device leave out a step whose gradient is not finite, where the host does not look at every loss."""
+        if self._looks_at_every_loss or not optimizer.param_groups[0].get("fused"):
+            return
+        gradients = [p.grad for p in self.surrogate.parameters() if p.grad is not None]
+        unusable = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
+        optimizer.found_inf = unusable  # type: ignore[attr-defined]  # read by the fused update
+        self._skipped = unusable if self._skipped is None else self._skipped + unusable
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute gradients, unless the step was captured."""
@@ -157,6 +172,21 @@ class SurrogateTraining(lightning.LightningModule):
                 f"{losses[bad].item()} at step {self.global_step}; this step was not taken. If the data are "
                 "sound, lower optim.lr or trainer.gradient_clip."
             )
+
+    def _require_all_steps_taken(self) -> None:
+        """Refuse to go on after steps that the device left out; weights and moments are as they were before them."""
+        counts = [self._skipped, None if self._captured is None else self._captured.skipped]
+        skipped = sum(int(count) for count in counts if count is not None)
+        if skipped:
+            raise ValueError(
+                f"the gradient of {skipped} of the last {self.check_every} steps before step {self.global_step} was "
+                "not finite; those steps were not taken, and nothing else is lost. If the data are sound, lower "
+                "optim.lr or trainer.gradient_clip."
+            )
+
+    @property
+    def _looks_at_every_loss(self) -> bool:
+        return self.device.type == "cpu"  # where looking does not mean waiting
 
     def _learning_rate(self) -> float:
         # Computed, not read: with captured steps the optimiser's number lives on the device.

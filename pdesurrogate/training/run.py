@@ -124,16 +124,14 @@ def _captures(trainer: Mapping[str, Any]) -> bool:
     """Return whether steps are to be captured, after checking that they can be."""
     if not trainer.get("capture", False):
         return False
-    processes = int(trainer["num_nodes"]) * (trainer["devices"] if isinstance(trainer["devices"], int) else 1)
-    if not torch.cuda.is_available() or trainer["accelerator"] == "cpu" or processes != 1:
-        have = (
-            "there is none here"
-            if not torch.cuda.is_available()
-            else f"{processes} process(es) were asked for"
-        )
+    devices = trainer["devices"]
+    alone = trainer["num_nodes"] == 1 and (devices == 1 or (isinstance(devices, list) and len(devices) == 1))
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu or trainer["accelerator"] == "cpu" or not alone:
         raise ValueError(
-            f"trainer.capture=true records steps as CUDA graphs, for one process on one NVIDIA GPU; {have} "
-            f"(trainer.accelerator is {trainer['accelerator']}). Set trainer.capture=false."
+            "trainer.capture=true records steps as CUDA graphs, for one process on one NVIDIA GPU; there "
+            f"{'is one' if has_gpu else 'is none'} here, trainer.accelerator is {trainer['accelerator']}, "
+            f"trainer.devices {devices} and trainer.num_nodes {trainer['num_nodes']}. Set trainer.capture=false."
         )
     return True
 

@@ -7,6 +7,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pdesurrogate.fields import Axis, Batch, DataSpec, Field
+from pdesurrogate.fields.fourier import keep_tables
 from pdesurrogate.models.fno import FNO
 from pdesurrogate.training import module as training_module
 from pdesurrogate.training import run as training_run
@@ -28,14 +29,16 @@ class Rerun:
 
     def record(self, step):
         self.recorded += 1
-        memory = {}
+        result = step()
+        ready = [True]  # the first replay is the step that ran just now
 
         def replay():
             self.replays += 1
-            losses = step()
-            memory.setdefault("result", result).resize_(losses.shape).copy_(losses)
+            if ready:
+                ready.clear()
+            else:
+                result.copy_(step())
 
-        result = torch.empty(0)
         return replay, result
 
 
@@ -171,6 +174,46 @@ def test_without_a_gpu_or_a_fused_optimiser_it_says_what_to_do():
         )
 
 
+def test_the_recorded_step_holds_the_tables_that_it_reads():
+    model = build_model()
+    step = CapturedStep(partial(losses_of, model), optimise(model)[0], max_norm=None, recorder=Rerun())
+    for seed in range(5):
+        step(make_batch(seed))
+    with keep_tables() as asked_for:
+        losses_of(model, make_batch(0))
+    assert asked_for
+    assert {id(table) for table in asked_for} <= {id(table) for table in step._tables}
+
+
+@pytest.fixture
+def rare_looks(monkeypatch):
+    """Make a run on the CPU look at its losses as rarely as one on a GPU."""
+    monkeypatch.setattr(training_module.SurrogateTraining, "_looks_at_every_loss", False)
+
+
+def spoil(monkeypatch, name, at_step):
+    original = getattr(training_module.SurrogateTraining, name)
+
+    def spoilt(module, *args):
+        losses = original(module, *args)
+        return losses * float("nan") if module.training and module.global_step == at_step else losses
+
+    monkeypatch.setattr(training_module.SurrogateTraining, name, spoilt)
+
+
+def test_a_step_that_is_not_finite_is_left_out_and_reported_at_the_next_look(
+    compose_train, tmp_path, monkeypatch, rare_looks
+):
+    spoil(monkeypatch, "_losses_of", at_step=2)
+    monkeypatch.setattr(training_module, "CHECK_EVERY", 7)
+    with pytest.raises(ValueError, match="gradient of 1 of the last 7 steps before step 7 was not finite"):
+        train(compose_train("trainer.max_epochs=3"))
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(torch.isfinite(v).all() for v in last["state_dict"].values() if v.is_floating_point())
+    moments = last["optimizer_states"][0]["state"].values()
+    assert all(torch.isfinite(m["exp_avg_sq"]).all() for m in moments)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to capture on")
 def test_a_run_without_a_gpu_refuses_capture_before_it_starts(compose_train, tmp_path):
     config = compose_train()
@@ -207,13 +250,14 @@ def test_a_run_of_captured_steps_is_the_ordinary_run(compose_train, tmp_path, re
     assert captured["lr_schedulers"][0]["_last_lr"] == pytest.approx(last_rate, rel=1e-6)
 
 
-def test_a_captured_run_can_be_resumed_without_capture(compose_train, tmp_path, recorder):
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_captured_run_can_be_resumed_with_capture_and_without(compose_train, tmp_path, recorder, capture):
     options = ("optim.schedule=constant", "optim.warmup=0")
     whole = trained(compose_train, tmp_path / "whole", *options, "trainer.max_epochs=4", capture=False)
     parts = tmp_path / "parts"
     trained(compose_train, parts, *options, "trainer.max_epochs=2", capture=True)
     resumed = trained(
-        compose_train, parts, *options, "trainer.max_epochs=4", f"resume={parts}", capture=False
+        compose_train, parts, *options, "trainer.max_epochs=4", f"resume={parts}", capture=capture
     )
     assert_equal_weights(resumed["state_dict"], whole["state_dict"])
 

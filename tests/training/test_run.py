@@ -1,5 +1,6 @@
 import csv
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -157,7 +158,12 @@ def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_tr
 
     wandb.finish()
     (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    content = b"".join(p.read_bytes() for p in run.glob("*.wandb"))
+    deadline = time.monotonic() + 30
+    while True:  # the service of wandb writes the file in its own time
+        content = b"".join(p.read_bytes() for p in run.glob("*.wandb"))
+        if b"train/samples_per_second" in content or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     for name in (
         b"train/loss",
         b"train/learning_rate",

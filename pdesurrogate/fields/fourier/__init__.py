@@ -12,6 +12,7 @@ from .cosine import (
 from .derivatives import derivative, gradient, laplacian
 from .dft_plan import DFTPlan, dft_plan
 from .fused_transform import FusedTransform, reason_without_fused
+from .kept_tables import keep_tables
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
 from .reference import ReferenceTransform
 from .resampling import resample
@@ -51,6 +52,7 @@ __all__ = [
     "has_real_spectra",
     "inverse_cosine_transform",
     "inverse_transform",
+    "keep_tables",
     "kept_modes",
     "kept_shape",
     "laplacian",

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from .kept_tables import kept
+
 LONGEST_PRODUCT = 128
 """Points of an axis up to which the product is faster than the FFT, measured on one core with AVX-512."""
 
@@ -161,7 +163,7 @@ def _tables(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor
     if torch.compiler.is_compiling():
         forward, inverse = cosine_tables(size, size)
         return forward.to(device, dtype), inverse.to(device, dtype)
-    return _cached_tables(size, dtype, str(device))
+    return kept(_cached_tables(size, dtype, str(device)))
 
 
 @lru_cache(maxsize=64)
@@ -181,4 +183,4 @@ def _cached_turns(size: int, dtype: torch.dtype, device: str) -> Tensor:
 
 def _quarter_turns(size: int, dtype: torch.dtype, device: torch.device) -> Complex[Tensor, " half"]:
     """Return ``exp(-iπk / 2N)`` for the modes ``0 .. N//2``."""
-    return _cached_turns(size, dtype, str(device))
+    return kept(_cached_turns(size, dtype, str(device)))

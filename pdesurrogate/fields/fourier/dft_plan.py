@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .axis_roles import Role, axis_roles, layout_order, periodic_box
 from .cosine import cosine_tables
+from .kept_tables import kept
 from .truncated import kept_modes, kept_shape, require_resolved
 
 
@@ -174,7 +175,7 @@ def dft_plan(
     """
     if torch.compiler.is_compiling():
         return DFTPlan(grid, num_modes, dtype, device, boundaries)
-    return _cached_plan(grid, num_modes, dtype, device, boundaries)
+    return kept(_cached_plan(grid, num_modes, dtype, device, boundaries))
 
 
 @lru_cache(maxsize=64)

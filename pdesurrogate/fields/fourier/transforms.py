@@ -21,6 +21,7 @@ from torch import Tensor
 from .axis_roles import axis_roles, layout_order, periodic_box
 from .cosine import cosine_multiplicity, cosine_transform, inverse_cosine_transform
 from .dft_plan import dft_plan, half_axis_multiplicity
+from .kept_tables import kept
 from .truncated import kept_shape, pruned_forward, pruned_inverse, require_resolved
 
 Spectrum = Complex[Tensor, "mode batch channel"] | Float[Tensor, "mode batch channel"]
@@ -259,7 +260,7 @@ def truncated_transform(
     """Return a transform from a cache; its tables are ordinary tensors even if it is made in inference mode."""
     if boundaries is not None and "wall" not in boundaries:
         boundaries = None  # a periodic box has one name
-    return _cached_transform(route, grid, num_modes, dtype, device, boundaries)
+    return kept(_cached_transform(route, grid, num_modes, dtype, device, boundaries))
 
 
 @lru_cache(maxsize=128)
