@@ -1,8 +1,10 @@
 """Legendre sums as batched matrix products: one matrix for each order and parity, orders in groups.
 
-A spectrum is *packed*: its modes ``(order m, parity of l - m, (l - m) // 2)`` are one axis, m ascending. Functions of
-even ``l - m`` are even about the equator and the others odd, so that half of the latitudes suffice. Orders come in
-groups whose matrices have as many rows as the group's first order needs: little is multiplied with zeros.
+Layouts. A spectrum is *packed*: ``(column, mode)``, its modes ``(order m, parity of l - m, (l - m) // 2)`` on one axis,
+m ascending. On the grid's side stand Fourier coefficients along longitude, ``(order, column, lat)``. Columns are real:
+fields and their real and imaginary parts. Functions of even ``l - m`` are even about the equator and the others
+odd, so that half of the latitudes suffice; orders come in groups whose matrices have as many columns as the
+group's first order needs, so that little is multiplied with zeros.
 """
 
 from __future__ import annotations
@@ -18,138 +20,143 @@ from torch import Tensor
 from .grid import SphericalGrid
 from .legendre import legendre_degrees
 
+ORDERS_PER_GROUP = 16
+
+
+@dataclass(frozen=True)
+class OrderGroup:
+    """Orders ``first .. first + count - 1`` with ``rows`` degrees a parity, from ``place`` on in a packed spectrum."""
+
+    first: int
+    count: int
+    rows: int
+    place: int
+
+    @property
+    def num_modes(self) -> int:
+        """Places that the group takes."""
+        return 2 * self.count * self.rows
+
 
 @dataclass(frozen=True)
 class PackedModes:
-    """Where the modes ``0 <= m <= l <= T`` of a triangular truncation stand in a packed spectrum.
-
-    Attributes:
-        truncation: T.
-        group_size: orders a group.
-    """
+    """Where the modes ``0 <= m <= l <= T`` of a triangular truncation T stand in a packed spectrum."""
 
     truncation: int
-    group_size: int
 
     @cached_property
-    def groups(self) -> list[tuple[int, int, int, int]]:
-        """First order, number of orders, modes a parity and first place of each group."""
+    def groups(self) -> tuple[OrderGroup, ...]:
+        """The groups of orders, ascending."""
         groups, place = [], 0
-        for first in range(0, self.truncation + 1, self.group_size):
-            orders = min(self.group_size, self.truncation + 1 - first)
-            rows = (self.truncation - first) // 2 + 1
-            groups.append((first, orders, rows, place))
-            place += orders * 2 * rows
-        return groups
+        for first in range(0, self.truncation + 1, ORDERS_PER_GROUP):
+            count = min(ORDERS_PER_GROUP, self.truncation + 1 - first)
+            groups.append(OrderGroup(first, count, (self.truncation - first) // 2 + 1, place))
+            place += groups[-1].num_modes
+        return tuple(groups)
 
     @cached_property
-    def orders_and_degrees(self) -> tuple[Int[np.ndarray, " modes"], Int[np.ndarray, " modes"]]:
+    def orders_and_degrees(self) -> tuple[Int[np.ndarray, " mode"], Int[np.ndarray, " mode"]]:
         """``m`` and ``l`` of every place; places beyond the truncation have ``l > T`` and hold zeros."""
         orders, degrees = [], []
-        for first, count, rows, _ in self.groups:
-            m, parity, k = np.meshgrid(
-                np.arange(first, first + count), np.arange(2), np.arange(rows), indexing="ij"
-            )
+        for group in self.groups:
+            axes = (np.arange(group.first, group.first + group.count), np.arange(2), np.arange(group.rows))
+            m, parity, k = np.meshgrid(*axes, indexing="ij")
             orders.append(m.ravel())
             degrees.append((m + 2 * k + parity).ravel())
         return np.concatenate(orders), np.concatenate(degrees)
 
 
 class LegendreProducts:
-    """The sums over degrees and over latitudes of every order, for scalars and for vector harmonics.
-
-    Grid side: ``(order, parity, lat, column)`` on half of the latitudes, or ``(order, lat, column)`` on all of
-    them; spectral side: ``(mode, column)``. All real; columns are fields and their real and imaginary parts.
+    """Sums over degrees and quadrature over latitudes for every order, for scalars and for vector harmonics.
 
     Args:
         grid: the latitudes.
         truncation: T.
         dtype: of the matrices, which are computed in float64.
         device: where they live.
-        group_size: orders a group.
     """
 
-    def __init__(
-        self, grid: SphericalGrid, truncation: int, dtype: torch.dtype, device: str, group_size: int = 16
-    ) -> None:
-        self.modes = PackedModes(truncation, group_size)
+    def __init__(self, grid: SphericalGrid, truncation: int, dtype: torch.dtype, device: str) -> None:
+        self.modes = PackedModes(truncation)
         self.num_lat = grid.num_lat
-        half = (grid.num_lat + 1) // 2
-        scalar = [np.zeros((n, 2, k, half)) for _, n, k, _ in self.modes.groups]
-        vector = [np.zeros((n, 2, 2, k, half)) for _, n, k, _ in self.modes.groups]
-        for degree, rows in enumerate(legendre_degrees(truncation, grid.colatitudes[:half])):
-            for (first, n, _, _), values, pair in zip(self.modes.groups, scalar, vector, strict=True):
-                m = np.arange(first, min(first + n, degree + 1))
-                parity, k = (degree - m) % 2, (degree - m) // 2
-                values[m - first, parity, k] = rows[0][m]
-                pair[m - first, parity, 0, k] = rows[1][m]
-                # d/dθ turns even into odd: it serves the other parity of the grid.
-                pair[m - first, 1 - parity, 1, k] = rows[2][m]
-
-        def matrices(tables: list[np.ndarray]) -> list[Tensor]:
-            return [torch.from_numpy(t).reshape(-1, *t.shape[-2:]).to(device, dtype) for t in tables]
-
-        self._scalar = matrices(scalar)
-        self._vector = matrices([t.reshape(t.shape[0], 2, -1, half) for t in vector])
-        weights = 2 * np.pi * grid.weights[:half]
+        scalar, vector = _tables(self.modes, grid)
+        self._scalar = [torch.from_numpy(table).flatten(0, 1).to(device, dtype) for table in scalar]
+        self._vector = [torch.from_numpy(table).flatten(0, 1).to(device, dtype) for table in vector]
+        weights = 2 * np.pi * grid.weights[: (grid.num_lat + 1) // 2]
         if grid.num_lat % 2:
             weights[-1] /= 2  # the equator is folded upon itself
-        self.weights: Float[Tensor, "lat 1"] = torch.from_numpy(weights)[:, None].to(device, dtype)
+        self._weights = torch.from_numpy(weights).to(device, dtype)
 
-    def synthesise(self, modes: Float[Tensor, "mode column"]) -> Float[Tensor, "order 2 lat column"]:
-        """Return ``Σ_l P_lm û_lm`` by parity about the equator."""
-        columns = modes.shape[-1]
+    def synthesise(self, modes: Float[Tensor, "column mode"]) -> Float[Tensor, "order column lat"]:
+        """Return ``Σ_l P_lm û_lm``."""
         parts = []
-        for (_, n, k, place), table in zip(self.modes.groups, self._scalar, strict=True):
-            block = modes[place : place + 2 * n * k].reshape(2 * n, k, columns)
-            parts.append(torch.bmm(table.mT, block).view(n, 2, -1, columns))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-    def analyse(self, field: Float[Tensor, "order 2 lat column"]) -> Float[Tensor, "mode column"]:
-        """Return ``Σ_j P_lm(θ_j) f_m(θ_j)`` over half of the latitudes: weights are the caller's."""
-        columns = field.shape[-1]
-        parts = []
-        for (first, n, _, _), table in zip(self.modes.groups, self._scalar, strict=True):
-            block = field[first : first + n].reshape(2 * n, -1, columns)
-            parts.append(torch.bmm(table, block).view(-1, columns))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        for group, table in zip(self.modes.groups, self._scalar, strict=True):
+            parts.append(torch.bmm(_block(modes, group).flatten(1, 2).transpose(0, 1), table.mT))
+        return self._unfold(torch.cat(parts))
 
     def synthesise_vector(
-        self, over_sine: Float[Tensor, "mode column"], by_colatitude: Float[Tensor, "mode column"]
-    ) -> Float[Tensor, "order 2 lat column"]:
-        """Return ``Σ_l (m P_lm / sin θ) a_lm + (dP_lm/dθ) b_lm`` by parity; a and b are the arguments."""
-        columns = over_sine.shape[-1]
+        self, over_sine: Float[Tensor, "column mode"], by_colatitude: Float[Tensor, "column mode"]
+    ) -> Float[Tensor, "order column lat"]:
+        """Return ``Σ_l (m P_lm / sin θ) a_lm + (dP_lm/dθ) b_lm``; a and b are the arguments."""
         parts = []
-        for (_, n, k, place), table in zip(self.modes.groups, self._vector, strict=True):
-            a, b = (
-                modes[place : place + 2 * n * k].view(n, 2, k, columns)
-                for modes in (over_sine, by_colatitude)
-            )
-            block = torch.stack([a, b.flip(1)], dim=2).view(2 * n, 2 * k, columns)
-            parts.append(torch.bmm(table.mT, block).view(n, 2, -1, columns))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        for group, table in zip(self.modes.groups, self._vector, strict=True):
+            # d/dθ turns even into odd: what meets in one half of the grid has the other parity there.
+            pair = torch.stack([_block(over_sine, group), _block(by_colatitude, group).flip(2)], dim=3)
+            parts.append(torch.bmm(pair.flatten(3).flatten(1, 2).transpose(0, 1), table.mT))
+        return self._unfold(torch.cat(parts))
+
+    def analyse(self, field: Float[Tensor, "order column lat"]) -> Float[Tensor, "column mode"]:
+        """Return ``∫ P_lm f_m`` over the sphere."""
+        parts = []
+        folded = self._fold(field)
+        for group, table in zip(self.modes.groups, self._scalar, strict=True):
+            sums = torch.bmm(folded[2 * group.first : 2 * (group.first + group.count)], table)
+            parts.append(sums.transpose(0, 1).flatten(1))
+        return torch.cat(parts, dim=1)
 
     def analyse_vector(
-        self, field: Float[Tensor, "order 2 lat column"]
-    ) -> tuple[Float[Tensor, "mode column"], Float[Tensor, "mode column"]]:
-        """Return the sums over half of the latitudes of ``m P_lm / sin θ`` and of ``dP_lm/dθ`` with a field."""
-        columns = field.shape[-1]
+        self, field: Float[Tensor, "order column lat"]
+    ) -> tuple[Float[Tensor, "column mode"], Float[Tensor, "column mode"]]:
+        """Return ``∫ (m P_lm / sin θ) f_m`` and ``∫ (dP_lm/dθ) f_m`` over the sphere."""
         over_sine, by_colatitude = [], []
-        for (first, n, k, _), table in zip(self.modes.groups, self._vector, strict=True):
-            block = field[first : first + n].reshape(2 * n, -1, columns)
-            sums = torch.bmm(table, block).view(n, 2, 2, k, columns)
-            over_sine.append(sums[:, :, 0].reshape(-1, columns))
-            by_colatitude.append(sums[:, :, 1].flip(1).reshape(-1, columns))
-        return torch.cat(over_sine), torch.cat(by_colatitude)
+        folded = self._fold(field)
+        for group, table in zip(self.modes.groups, self._vector, strict=True):
+            sums = torch.bmm(folded[2 * group.first : 2 * (group.first + group.count)], table)
+            pair = sums.transpose(0, 1).unflatten(2, (2, group.rows)).unflatten(1, (group.count, 2))
+            over_sine.append(pair[:, :, :, 0].flatten(1))
+            by_colatitude.append(pair[:, :, :, 1].flip(2).flatten(1))
+        return torch.cat(over_sine, dim=1), torch.cat(by_colatitude, dim=1)
 
-    def fold(self, field: Float[Tensor, "order lat column"]) -> Float[Tensor, "order 2 lat column"]:
-        """Return even and odd parts about the equator, times ``2π`` and the quadrature weights."""
-        half = self.weights.shape[0]
-        ahead, behind = field[:, :half], field.flip(1)[:, :half]
-        return torch.stack([ahead + behind, ahead - behind], dim=1) * self.weights
+    def _fold(self, field: Tensor) -> Tensor:
+        """Return even and odd parts about the equator times quadrature weights, ``(order · parity, column, half)``."""
+        half = len(self._weights)
+        ahead, behind = field[..., :half], field[..., self.num_lat - half :].flip(-1)
+        return torch.stack([ahead + behind, ahead - behind], dim=1).mul_(self._weights).flatten(0, 1)
 
-    def unfold(self, field: Float[Tensor, "order 2 half column"]) -> Float[Tensor, "order lat column"]:
+    def _unfold(self, parts: Tensor) -> Tensor:
         """Return a field on all latitudes from its even and odd parts."""
-        even, odd = field.unbind(1)
-        behind = (even - odd)[:, : self.num_lat // 2]
-        return torch.cat([even + odd, behind.flip(1)], dim=1)
+        even, odd = parts.unflatten(0, (-1, 2)).unbind(1)
+        behind = (even - odd)[..., : self.num_lat // 2]
+        return torch.cat([even + odd, behind.flip(-1)], dim=-1)
+
+
+def _block(modes: Float[Tensor, "column mode"], group: OrderGroup) -> Float[Tensor, "column order 2 row"]:
+    block = modes[:, group.place : group.place + group.num_modes]
+    return block.unflatten(1, (group.count, 2, group.rows))
+
+
+def _tables(modes: PackedModes, grid: SphericalGrid) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return for each group ``P`` as (order, parity, lat, row) and ``m P / sin θ`` beside ``dP/dθ`` as (.., 2 row)."""
+    half = (grid.num_lat + 1) // 2
+    scalar = [np.zeros((g.count, 2, half, g.rows)) for g in modes.groups]
+    vector = [np.zeros((g.count, 2, half, 2 * g.rows)) for g in modes.groups]
+    for degree, (values, over_sine, by_colatitude) in enumerate(
+        legendre_degrees(modes.truncation, grid.colatitudes[:half])
+    ):
+        for group, single, pair in zip(modes.groups, scalar, vector, strict=True):
+            m = np.arange(group.first, min(group.first + group.count, degree + 1))
+            i, parity, k = m - group.first, (degree - m) % 2, (degree - m) // 2
+            single[i, parity, :, k] = values[m]
+            pair[i, parity, :, k] = over_sine[m]
+            pair[i, 1 - parity, :, group.rows + k] = by_colatitude[m]
+    return scalar, vector
