@@ -4,10 +4,12 @@ from .boundary_conv import BoundaryConv, pad_boundaries
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseMLP
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
 from .spectral_backends import BACKENDS
-from .spectral_conv import SpectralConv, spectral_conv
+from .spectral_conv import ChannelMixing, SpectralConv, spectral_conv
+from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "MEMORY_MODES",
     "PRECISIONS",
     "BoundaryConv",
+    "ChannelMixing",
     "FourierLayerWeights",
     "PointwiseMLP",
     "SpectralConv",
@@ -26,9 +29,14 @@ __all__ = [
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",
+    "mode_matmul",
+    "mode_multiply",
     "num_coordinate_channels",
     "pad_boundaries",
+    "spectral_analysis",
     "spectral_conv",
+    "spectral_operator",
+    "spectral_synthesis",
     "spectral_weight_from_neuralop",
     "spectral_weight_to_neuralop",
     "unfold_frames",

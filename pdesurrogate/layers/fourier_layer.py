@@ -12,7 +12,8 @@ Leaving the outer σ to the next layer lets one field serve as output of the one
 Memory modes choose what the backward pass keeps beside ``u`` and the kept modes of ``v``; they do not change
 the numbers. With ``V`` the size of one field and ``h`` the MLP's hidden width over the width: ``speed`` keeps
 ``s`` and the hidden layer before its activation, ``(2 + h) V`` in all, ``lean`` keeps ``s``, ``2 V``, and
-``minimal`` neither, ``1 V``.
+``minimal`` neither, ``1 V``. Where the compiled kernel runs (`pdesurrogate.layers.native`), computing the hidden
+layer again costs less than reading it, and ``speed`` keeps what ``lean`` keeps.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .pointwise_mlp import plain_mlp
 from .precision import note_slow_bfloat16, products_in, working_dtype
 from .spectral_backends import BACKENDS, choose_backend
 from .spectral_conv import check_spectral_input, spectral_conv
+from .spectral_operator import Box
 from .tracing import needs_plain_operations
 
 MEMORY_MODES = ("speed", "lean", "minimal")
@@ -101,7 +103,7 @@ def fourier_layer(
         ValueError, TypeError: as `pdesurrogate.layers.spectral_conv`.
     """
     num_modes, grid = tuple(num_modes), (*u.shape[2:-1], u.shape[1])
-    check_spectral_input(u, weights.spectral, num_modes, grid, grid)
+    check_spectral_input(u, weights.spectral, Box(num_modes, None, backend, precision), grid, grid)
     tensors = weights.tensors()
     dtype = working_dtype(u.dtype, precision)
 

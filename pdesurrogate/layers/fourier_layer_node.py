@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..fields.fourier import TruncatedTransform
-from .fourier_layer_native import native_group_backward, native_group_forward
-from .native import native_applies
+from .native import BlockGradients, BlockWeights, block_backward, block_forward, native_applies
 from .pointwise_mlp import add_product, add_sum, differentiable_backward, piece_rows
 from .precision import products_in
 
@@ -90,8 +89,8 @@ class FourierLayerNode(torch.autograd.Function):
             v = u[group] if options.first else y[group]
             s_group = None if s is None else s[group]
             if native:
-                waves = transform.synthesise(mixed[:, group])
-                native_group_forward(waves, v, pointwise, s_group, y[group], last=options.last)
+                waves = transform.synthesise(mixed[:, group]).contiguous()
+                block_forward(waves, v, BlockWeights(*pointwise), last=options.last, s=s_group, y=y[group])
                 continue
             s_group = torch.empty_like(v) if s_group is None else s_group
             _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
@@ -189,8 +188,10 @@ def _layer_backward(
                 v = u[group] if options.first else F.gelu(u[group])
                 _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
             if native:
-                grad_s = native_group_backward(
-                    u[group], s_group, gradient[group], pointwise, sums, grad_u[group], **ends
+                grad_s = torch.empty_like(s_group)
+                into = BlockGradients(grad_s, grad_u[group], BlockWeights(*sums))
+                block_backward(
+                    gradient[group], u[group], s_group, BlockWeights(*pointwise), **ends, into=into
                 )
                 transform.synthesise_adjoint(grad_s, out=grad_mixed[:, group])
                 continue

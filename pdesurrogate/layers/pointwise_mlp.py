@@ -6,6 +6,7 @@ hidden layer, usually the widest field of a model, never exists at full size.
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -18,7 +19,7 @@ from .native import native_applies
 from .precision import check_precision, products_in, working_dtype
 from .tracing import needs_plain_operations
 
-CACHE_BYTES = 2**20
+CACHE_BYTES = 4 * 2**20
 """Size of one activation in a piece of the work on a CPU: what a core's second-level cache holds."""
 
 
@@ -58,7 +59,7 @@ class PointwiseMLP(nn.Sequential):
         with products_in(self.precision, u.device):
             if self.memory == "speed" or needs_plain_operations(u, *weights):
                 return plain_mlp(u.to(dtype), *weights)
-            rows = u.to(dtype).reshape(-1, u.shape[-1])
+            rows = u.to(dtype).reshape(-1, u.shape[-1]).contiguous()
             y = _PointwiseMLP.apply(rows, *weights, self.precision)
             return y.view(*u.shape[:-1], -1)
 
@@ -154,8 +155,17 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def add_sum(total: Tensor, rows: Tensor) -> None:
-    """Add the sum over points to a total, in the total's precision."""
-    total.add_(rows.sum(0, dtype=total.dtype))
+    """Add the sum over points to a total, in the total's precision.
+
+    In bfloat16, blocks of points are summed by products with ones (float32 inside, one rounding a block) and the
+    blocks in float32: a sum in another dtype would first copy the field to that dtype.
+    """
+    if total.dtype == rows.dtype:
+        total.add_(rows.sum(0))
+        return
+    blocks = math.gcd(rows.shape[0], 64)
+    ones = rows.new_ones(1, 1, rows.shape[0] // blocks).expand(blocks, -1, -1)
+    total.add_(torch.bmm(ones, rows.unflatten(0, (blocks, -1))).sum((0, 1), dtype=total.dtype))
 
 
 def differentiable_backward(

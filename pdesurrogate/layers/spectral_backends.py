@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -36,10 +37,15 @@ class Backend:
     refusal: Callable[[torch.device, torch.dtype], str | None] = _anywhere
 
     def build(
-        self, grid: tuple[int, ...], num_modes: tuple[int, ...], dtype: torch.dtype, device: str
+        self,
+        grid: tuple[int, ...],
+        num_modes: tuple[int, ...],
+        dtype: torch.dtype,
+        device: str,
+        boundaries: tuple[str, ...] | None = None,
     ) -> TruncatedTransform:
         """Return the transforms of a grid, from a cache."""
-        return truncated_transform(self.transform, grid, num_modes, dtype, device)
+        return truncated_transform(self.transform, grid, num_modes, dtype, device, boundaries)
 
 
 BACKENDS: dict[str, Backend] = {
@@ -72,10 +78,12 @@ def choose_backend(
     channels: int,
     dtype: torch.dtype,
     device: torch.device,
+    boundaries: tuple[str, ...] | None = None,
 ) -> str:
     """Return the name of the route to take: the one asked for, or for ``"auto"`` the one predicted to be fastest.
 
-    Gradients do not change the choice: the backward pass runs the same transforms once more, transposed.
+    Boundaries are None in periodic boxes. Gradients do not change the choice: the backward pass runs the same
+    transforms once more, transposed.
 
     Raises:
         ValueError: if the backend is unknown, or cannot run on this device; it names those that can.
@@ -84,10 +92,16 @@ def choose_backend(
     if backend == "auto":
         if dtype in (torch.bfloat16, torch.float16):
             return "dft"  # there are no FFTs in half precision
-        return _fastest(tuple(grid), tuple(num_modes), batch, channels, dtype, device.type)
-    refusal = BACKENDS[backend].refusal(device, dtype)
+        return _fastest(tuple(grid), tuple(num_modes), batch, channels, dtype, device.type, boundaries)
+
+    def refused(entry: Backend) -> str | None:
+        if boundaries is not None and not entry.transform.takes_walls:
+            return f"it knows no walls and the boundaries are {boundaries}"
+        return entry.refusal(device, dtype)
+
+    refusal = refused(BACKENDS[backend])
     if refusal is not None:
-        able = [name for name, entry in BACKENDS.items() if entry.refusal(device, dtype) is None]
+        able = [name for name, entry in BACKENDS.items() if refused(entry) is None]
         raise ValueError(
             f"The spectral backend {backend!r} cannot run here: {refusal}. Available on {device.type} for {dtype}: "
             f"auto, {', '.join(able)}."
@@ -103,11 +117,11 @@ def _fastest(
     channels: int,
     dtype: torch.dtype,
     device_type: str,
+    boundaries: tuple[str, ...] | None,
 ) -> str:
+    sizes: dict[str, Any] = {"batch": batch, "channels": channels, "dtype": dtype, "device_type": device_type}
     seconds = {
-        name: transform_seconds(
-            name, grid, num_modes, batch=batch, channels=channels, dtype=dtype, device_type=device_type
-        )
+        name: transform_seconds(name, grid, num_modes, **sizes, boundaries=boundaries)
         for name in ("dft", "fft")
     }
     return min(seconds, key=seconds.__getitem__)

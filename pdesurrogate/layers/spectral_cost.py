@@ -17,18 +17,26 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..fields.fourier import DFTTransform, FFTTransform, TruncatedTransform, kept_shape
+from ..fields.fourier import (
+    DFTTransform,
+    FFTTransform,
+    TruncatedTransform,
+    axis_roles,
+    kept_shape,
+    layout_order,
+)
 
 COSTS: dict[str, dict[str, dict[str, float]]] = {
     # Measured by `calibrate` on one core of a Zen 4 server CPU with AVX-512, large blocks kept by malloc.
     "cpu": {
-        "dft": {"work": 1.2e-11, "bytes": 1.7e-11, "far_bytes": 2.4e-11, "calls": 7.9e-6},
-        "fft": {"work": 7.8e-11, "bytes": 2.4e-11, "far_bytes": 7.2e-11, "calls": 4.7e-6},
+        "dft": {"work": 1.5e-11, "bytes": 3.0e-11, "far_bytes": 0.0, "calls": 1.3e-5},
+        "fft": {"work": 1.8e-10, "bytes": 3.6e-11, "far_bytes": 8.4e-11, "calls": 4.8e-6},
     },
     # Predicted for an H200 (50 TFLOP/s float32 products, 4.3 TB/s from memory, 3.5 times that from cache).
     "cuda": {
@@ -70,26 +78,31 @@ def transform_counts(
     channels: int,
     dtype: torch.dtype,
     device_type: str,
+    boundaries: Sequence[str] | None = None,
 ) -> tuple[float, ...]:
     """Return the `COUNTS` of one analysis and one synthesis together."""
+    boundaries = ("periodic",) * len(grid) if boundaries is None else boundaries
+    roles, kept_modes = axis_roles(boundaries), kept_shape(num_modes, boundaries)
     fields = batch * channels
-    sizes, kept = (grid[-1], *grid[:-1]), kept_shape(num_modes)
-    kept = (kept[-1], *kept[:-1])
     work = moved = 0.0
-    done, rest = 1, math.prod(sizes)
-    for axis, (n, k) in enumerate(zip(sizes, kept, strict=True)):
+    done, rest, planes = 1, math.prod(grid), 1
+    for axis in layout_order(len(grid)):
+        n, k, role = grid[axis], kept_modes[axis], roles[axis]
+        planes_after = 2 if role == "half" else planes
         rest //= n
         lines = fields * done * rest
-        planes = 1 if axis == 0 else 2
-        before, after = planes * n * lines, 2 * k * lines
+        before, after = planes * n * lines, planes_after * k * lines
         if backend == "dft":
-            work += 2 * 2 * (2 * k) * (planes * n) * lines
+            work += 2 * 2 * (planes_after * k) * (planes * n) * lines
             moved += 2 * (before + after)
         else:
-            work += 2 * planes * n * lines * math.log2(max(n, 2))
+            work += 2 * before * math.log2(max(n, 2))
             # In and out of the FFT at full length, and the cut or the zeros.
             moved += 2 * (2 * before + 2 * after)
+            if role == "wall":
+                moved += 8 * before  # points and modes in another order, there and back
         done *= k
+        planes = planes_after
     if backend != "dft":
         moved += 4 * fields * math.prod(grid)  # to channels first and back
     calls = 2.0 * len(grid) + 4 if backend == "dft" else 6.0 * len(grid) + 6
@@ -109,12 +122,12 @@ def transform_seconds(
     channels: int,
     dtype: torch.dtype = torch.float32,
     device_type: str = "cpu",
+    boundaries: Sequence[str] | None = None,
 ) -> float:
     """Return the predicted time in seconds of one analysis and one synthesis."""
     cost = COSTS.get(device_type, COSTS["cuda"])[backend]
-    counts = transform_counts(
-        backend, grid, num_modes, batch=batch, channels=channels, dtype=dtype, device_type=device_type
-    )
+    sizes: dict[str, Any] = {"batch": batch, "channels": channels, "dtype": dtype, "device_type": device_type}
+    counts = transform_counts(backend, grid, num_modes, **sizes, boundaries=boundaries)
     return sum(cost[name] * count for name, count in zip(COUNTS, counts, strict=True))
 
 
@@ -142,7 +155,8 @@ def calibrate(
 
 
 def _there_and_back(transform: TruncatedTransform, u: Tensor) -> Tensor:
-    return transform.synthesise(transform.analyse(u))
+    # Contiguous, because the mixing between the two reads and writes modes that are.
+    return transform.synthesise(transform.analyse(u).contiguous()).contiguous()
 
 
 def _median_seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:

@@ -16,6 +16,7 @@ from pdesurrogate.layers import (
     precision,
     spectral_conv,
 )
+from pdesurrogate.layers.native import native_library, reason_without_native
 
 NUM_MODES = (3, 4)
 GRID = (4, 5)
@@ -103,10 +104,40 @@ def kept_bytes(memory, hidden=16, width=32, grid=(32, 32)):
     return sum(kept.values()) - sum(t.nbytes for t in tensors), u.nbytes
 
 
+@pytest.fixture
+def without_native(monkeypatch):
+    monkeypatch.setattr("pdesurrogate.layers.native.pointwise.native_library", lambda: None)
+
+
 @pytest.mark.parametrize(("memory", "fields"), [("speed", 2.5), ("lean", 2.0), ("minimal", 1.0)])
-def test_each_memory_mode_keeps_as_many_fields_as_it_says(memory, fields):
+def test_each_memory_mode_keeps_as_many_fields_as_it_says(memory, fields, without_native):
     kept, size = kept_bytes(memory)
     assert fields * size <= kept <= (fields + 0.05) * size
+
+
+def test_the_compiled_kernel_never_keeps_the_hidden_layer():
+    if native_library() is None:
+        pytest.skip(f"no compiled kernel here: {reason_without_native()}")
+    assert kept_bytes("speed") == kept_bytes("lean")
+
+
+@pytest.mark.parametrize("memory", MEMORY_MODES)
+@pytest.mark.parametrize(("first", "last"), [(True, False), (False, False), (False, True)])
+def test_compiled_kernel_and_torch_operations_give_the_same_layer(memory, first, last, monkeypatch):
+    if native_library() is None:
+        pytest.skip(f"no compiled kernel here: {reason_without_native()}")
+    inputs = [
+        field((12, 11), 32, batch=3, dtype=torch.float32),
+        *layer_weights(32, 16, (4, 4), torch.float32),
+    ]
+    inputs = [t.requires_grad_() for t in inputs]
+    outcomes = []
+    for _ in range(2):
+        y = run(*inputs, num_modes=(4, 4), memory=memory, first=first, last=last)
+        outcomes.append([y, *torch.autograd.grad(y.square().mean(), inputs)])
+        monkeypatch.setattr("pdesurrogate.layers.native.pointwise.native_library", lambda: None)
+    for one, other in zip(*outcomes, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
 
 
 def test_the_original_layer_keeps_one_field():

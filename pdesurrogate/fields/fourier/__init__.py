@@ -1,39 +1,62 @@
-"""The only Fourier code of the house: modes, exact resampling, derivatives, bands, truncated transforms."""
+"""The only Fourier code of the house: modes, cosine transforms, resampling, derivatives, bands, truncation."""
 
+from .axis_roles import BOUNDARIES, axis_roles, has_real_spectra, layout_order
 from .bands import RadialBands
+from .cosine import (
+    cosine_multiplicity,
+    cosine_tables,
+    cosine_transform,
+    cosine_wavenumbers,
+    inverse_cosine_transform,
+)
 from .derivatives import derivative, gradient, laplacian
 from .dft_plan import DFTPlan, dft_plan
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
+from .reference import ReferenceTransform
 from .resampling import resample
 from .transforms import (
     DFTTransform,
     FFTTransform,
-    ReferenceTransform,
+    Spectrum,
     TruncatedTransform,
     complex_modes,
+    modes_of_planes,
+    planes_of_modes,
     real_planes,
     truncated_transform,
 )
 from .truncated import kept_modes, kept_shape, pruned_forward, pruned_inverse, require_resolved
 
 __all__ = [
+    "BOUNDARIES",
     "DFTPlan",
     "DFTTransform",
     "FFTTransform",
     "RadialBands",
     "ReferenceTransform",
+    "Spectrum",
     "TruncatedTransform",
+    "axis_roles",
     "complex_modes",
+    "cosine_multiplicity",
+    "cosine_tables",
+    "cosine_transform",
+    "cosine_wavenumbers",
     "derivative",
     "dft_plan",
     "forward_transform",
     "gradient",
+    "has_real_spectra",
+    "inverse_cosine_transform",
     "inverse_transform",
     "kept_modes",
     "kept_shape",
     "laplacian",
+    "layout_order",
     "mode_numbers",
+    "modes_of_planes",
     "multiplicity",
+    "planes_of_modes",
     "pruned_forward",
     "pruned_inverse",
     "real_planes",

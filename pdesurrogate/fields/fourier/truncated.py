@@ -2,7 +2,7 @@
 
 A kept set is given by ``num_modes``, the number of modes per axis counting both signs. On a full axis
 the ``K`` modes nearest zero are kept, ``-floor(K/2) .. ceil(K/2) - 1``; on the half axis ``0 ..
-K//2``. This is the convention of neuraloperator's ``n_modes``.
+K//2``. This is the convention of neuraloperator's ``n_modes``. Between walls the first ``K`` cosines are kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from .axis_roles import axis_roles, periodic_box
+
 
 def kept_modes(num_modes: int, *, half: bool) -> list[int]:
     """Return the kept mode numbers of an axis in transform order."""
@@ -21,9 +23,10 @@ def kept_modes(num_modes: int, *, half: bool) -> list[int]:
     return [*range((num_modes + 1) // 2), *range(-(num_modes // 2), 0)]
 
 
-def kept_shape(num_modes: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of the kept half spectrum, axes in space order."""
-    return (*num_modes[:-1], num_modes[-1] // 2 + 1)
+def kept_shape(num_modes: Sequence[int], boundaries: Sequence[str] | None = None) -> tuple[int, ...]:
+    """Return the shape of the kept spectrum, axes in space order; the box is periodic if nothing is said."""
+    roles = axis_roles(periodic_box(len(num_modes)) if boundaries is None else boundaries)
+    return tuple(k // 2 + 1 if role == "half" else k for k, role in zip(num_modes, roles, strict=True))
 
 
 def require_resolved(num_modes: Sequence[int], grid: Sequence[int], axis_names: Sequence[str] = ()) -> None:

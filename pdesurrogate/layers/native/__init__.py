@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .loader import native_library, reason_without_native
 from .pointwise import (
-    Activations,
     BlockGradients,
     BlockWeights,
     block_backward,
@@ -12,11 +11,9 @@ from .pointwise import (
     mlp_backward,
     mlp_forward,
     native_applies,
-    native_mlp,
 )
 
 __all__ = [
-    "Activations",
     "BlockGradients",
     "BlockWeights",
     "block_backward",
@@ -25,6 +22,5 @@ __all__ = [
     "mlp_forward",
     "native_applies",
     "native_library",
-    "native_mlp",
     "reason_without_native",
 ]

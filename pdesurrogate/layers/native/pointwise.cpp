@@ -1,27 +1,22 @@
 // The pointwise half of a Fourier layer, forward and backward, in one pass over the points each:
-//   s = spec + W v + b ,  v = gelu(x) ;  o = M2 gelu(M1 a + b1) + b2 + gate * v ,  a = gelu(s) ;  y = gelu(o)
-// (hidden = 0: o = s), the gelus of v, a and y each on request, and the two-layer MLP  y = D gelu(A x + a) + d.
+//   s = spec + W v + b ,  y = M2 gelu(M1 a + b1) + b2 + gate * v ,  a = gelu(s) or, in the last layer, s ,
+// and the two-layer MLP  y = D gelu(A x + a) + d. The backward pass starts from u with v = gelu(u) or u.
 // A tile of TILE rows is loaded, everything between lives in the cache, and only y (and s, which the backward
 // pass needs) is stored. Matrices arrive as torch.nn.Linear holds them, (out, in) row-major. Gradients of
 // weights are summed per block of rows and then over the blocks in order, whatever the number of threads.
 #include <algorithm>
-#include <cstdint>
 #include <cstring>
 #include <vector>
-
 typedef float v8 __attribute__((vector_size(32)));
 #ifdef __AVX512F__
 typedef float vmax __attribute__((vector_size(64)));
-constexpr long ROWS = 8;
 #else
 typedef v8 vmax;
-constexpr long ROWS = 4;
 #endif
-constexpr long TILE = 48, WIDEST = sizeof(vmax) / 4;
+constexpr long TILE = 48, WIDEST = sizeof(vmax) / 4, ROWS = WIDEST / 2;
 template <class V> static inline V get(const float* p) { V v; std::memcpy(&v, p, sizeof(V)); return v; }
 template <class V> static inline void put(float* p, V v) { std::memcpy(p, &v, sizeof(V)); }
 static inline long padded(long n) { return (n + 7) / 8 * 8; }
-
 struct alignas(64) Line { float at[16]; };
 struct Buffer {  // zeroed floats on cache-line boundaries
   long n; std::vector<Line> lines;
@@ -42,22 +37,23 @@ static inline void cell(long K, const float* a, long ri, long rk, const float* b
   }
   for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) put(c + r * ld + n * L, sum[r][n]);
 }
-template <class V, int N> static void panel(long M, long K, const float* a, long ri, long rk, const float* b, float* c, long ld,
-                                                   const float* from, long rf) {
+template <class V, int N>
+static void panel(long M, long K, const float* a, long ri, long rk, const float* b, float* c, long ld, const float* from, long rf) {
   long i = 0;
   for (; i + ROWS <= M; i += ROWS) cell<V, ROWS, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
   for (; i + 4 <= M; i += 4) cell<V, 4, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
   for (; i < M; i++) cell<V, 1, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
 }
-// c (M, N) = from + a (M, K) b (K, N); N is a multiple of 8, a is read with any two strides, from is c itself
-// or, with row stride 0, a bias.
+// c (M, N) = from + a (M, K) b (K, N); N is a multiple of 8, a has any two strides, from is c or, with rf 0, a bias.
 static void gemm(long M, long N, long K, const float* a, long ri, long rk, const float* b, float* c, const float* from, long rf) {
   long j = 0;
   for (; j + 2 * WIDEST <= N; j += 2 * WIDEST) panel<vmax, 2>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
   for (; j + WIDEST <= N; j += WIDEST) panel<vmax, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
   for (; j < N; j += 8) panel<v8, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
 }
-static void affine(long M, long N, long K, const float* a, Buffer& w, Buffer& bias, float* c) { gemm(M, N, K, a, padded(K), 1, w.data(), c, bias.data(), 0); }
+static void affine(long M, long N, long K, const float* a, Buffer& w, Buffer& bias, float* c) {
+  gemm(M, N, K, a, padded(K), 1, w.data(), c, bias.data(), 0);
+}
 static void gather(long M, long N, long T, const float* a, const float* b, float* c) { gemm(M, N, T, a, 1, padded(M), b, c, c, N); }
 
 // x Phi(x) and its derivative. Phi(x) - 1/2 and gelu'(x) - 1/2 are odd; both are fitted on |x| <= 6 by
@@ -110,10 +106,8 @@ static void sum_rows(long T, long ld, const float* x, const float* by, float* su
     put(sum + j, total);
   }
 }
-
 static int threads = 1;
 extern "C" void set_threads(int n) { threads = n; }
-
 // Calls tile(first row, rows, scratch, partial) for all rows: `scratch` floats a thread, `partial` zeroed
 // floats a block of rows; returns the sum of the partials, taken in order.
 template <class F> static Buffer walk(long n, long scratch, long partial, F tile) {
@@ -133,56 +127,49 @@ static const float* deliver(const float* from, long rows, long columns, float* t
   return from + rows * padded(columns);
 }
 
-extern "C" void block_forward(long n, long C, long H, long on_x, long on_s, long on_o, const float* x, const float* spec, const float* W, const float* b,
+extern "C" void block_forward(long n, long C, long H, long on_s, const float* v, const float* spec, const float* W, const float* b,
                               const float* M1, const float* b1, const float* M2, const float* b2, const float* gate, float* s, float* y) {
-  long P = padded(C), Q = padded(H), out = H ? C : 0;
+  long P = padded(C), Q = padded(H);
   Buffer w = pack(W, C, C, true), m1 = pack(M1, H, C, true), m2 = pack(M2, C, H, true), one(P);
-  Buffer bs = pack(b, 1, C, false), bh = pack(b1, 1, H, false), bo = pack(b2, 1, out, false), g = pack(gate, 1, out, false);
+  Buffer bs = pack(b, 1, C, false), bh = pack(b1, 1, H, false), bo = pack(b2, 1, C, false), g = pack(gate, 1, C, false);
   std::fill_n(one.data(), P, 1.0f);
-  walk(n, TILE * (3 * P + Q), 0, [&](long i, long T, float* X, float*) {
-    float *S = X + TILE * P, *O = S + TILE * P, *G = O + TILE * P;
-    copy(x + i * C, C, X, P, T, C); copy(spec + i * C, C, O, P, T, C); if (on_x) gelu<false>(T * P, X, X, nullptr);
-    gated(T, bs, one, O, S); gemm(T, P, C, X, P, 1, w.data(), S, S, P);
+  walk(n, TILE * (3 * P + Q), 0, [&](long i, long T, float* V, float*) {
+    float *S = V + TILE * P, *O = S + TILE * P, *G = O + TILE * P;
+    copy(v + i * C, C, V, P, T, C); copy(spec + i * C, C, O, P, T, C);
+    gated(T, bs, one, O, S); gemm(T, P, C, V, P, 1, w.data(), S, S, P);
     if (s) copy(S, P, s + i * C, C, T, C);
-    if (H) {
-      if (on_s) gelu<false>(T * P, S, S, nullptr);
-      affine(T, Q, C, S, m1, bh, G); gelu<false>(T * Q, G, G, nullptr);
-      gated(T, bo, g, X, S); gemm(T, P, H, G, Q, 1, m2.data(), S, S, P);
-    }
-    if (on_o) gelu<false>(T * P, S, S, nullptr);
+    if (on_s) gelu<false>(T * P, S, S, nullptr);
+    affine(T, Q, C, S, m1, bh, G); gelu<false>(T * Q, G, G, nullptr);
+    gated(T, bo, g, V, S); gemm(T, P, H, G, Q, 1, m2.data(), S, S, P);
     copy(S, P, y + i * C, C, T, C);
   });
 }
 
 // dy to ds (also the gradient of spec) and dv; gradients of weights are added to what is there.
-extern "C" void block_backward(long n, long C, long H, long on_x, long on_s, long on_o, const float* dy, const float* x, const float* s, const float* W,
-                               const float* M1, const float* b1, const float* M2, const float* b2, const float* gate, float* ds, float* dv,
+extern "C" void block_backward(long n, long C, long H, long on_u, long on_s, const float* dy, const float* u, const float* s, const float* W,
+                               const float* M1, const float* b1, const float* M2, const float* gate, float* ds, float* dv,
                                float* dW, float* db, float* dM1, float* db1, float* dM2, float* db2, float* dgate) {
-  long P = padded(C), Q = padded(H), out = H ? C : 0;
-  Buffer w = pack(W, C, C, false), m1 = pack(M1, H, C, false), m2 = pack(M2, C, H, false);
-  Buffer m1t = pack(M1, H, C, true), m2t = pack(M2, C, H, true), bh = pack(b1, 1, H, false), bo = pack(b2, 1, out, false), g = pack(gate, 1, out, false), none(std::max(P, Q));
-  Buffer total = walk(n, TILE * (6 * P + 3 * Q), C * P + P + H * P + Q + out * Q + 2 * padded(out), [&](long i, long T, float* X, float* pW) {
-    float *A = X + TILE * P, *SA = A + TILE * P, *O = SA + TILE * P, *Y = O + TILE * P, *D = Y + TILE * P;
+  long P = padded(C), Q = padded(H);
+  Buffer w = pack(W, C, C, false), m1 = pack(M1, H, C, false), m2 = pack(M2, C, H, false), m1t = pack(M1, H, C, true);
+  Buffer bh = pack(b1, 1, H, false), g = pack(gate, 1, C, false), none(std::max(P, Q));
+  Buffer total = walk(n, TILE * (6 * P + 3 * Q), C * P + P + H * P + Q + C * Q + 2 * P, [&](long i, long T, float* V, float* pW) {
+    float *A = V + TILE * P, *SA = A + TILE * P, *O = SA + TILE * P, *Y = O + TILE * P, *D = Y + TILE * P;
     float *G = D + TILE * P, *SG = G + TILE * Q, *E = SG + TILE * Q;
-    float *pb = pW + C * P, *p1 = pb + P, *pb1 = p1 + H * P, *p2 = pb1 + Q, *pb2 = p2 + out * Q, *pg = pb2 + P;
-    copy(x + i * C, C, X, P, T, C); copy(dy + i * C, C, Y, P, T, C); copy(s + i * C, C, A, P, T, C); if (on_x) gelu<false>(T * P, X, X, nullptr);
-    if (H ? on_s : on_o) gelu<true>(T * P, A, A, SA);
-    if (H) {
-      affine(T, Q, C, A, m1t, bh, G); gelu<true>(T * Q, G, G, SG);
-      if (on_o) {  // o again, which is cheaper than keeping it
-        gated(T, bo, g, X, O); gemm(T, P, H, G, Q, 1, m2t.data(), O, O, P); gelu<true>(T * P, O, D, O); times(T * P, O, Y);
-      }
-      gather(C, Q, T, Y, G, p2); sum_rows(T, P, Y, nullptr, pb2); sum_rows(T, P, Y, X, pg);
-      affine(T, Q, C, Y, m2, none, E); times(T * Q, SG, E);
-      gather(H, P, T, E, A, p1); sum_rows(T, Q, E, nullptr, pb1);
-      affine(T, P, H, E, m1, none, D); gated(T, none, g, Y, O);
-    } else { std::copy_n(Y, T * P, D); std::fill_n(O, T * P, 0.0f); }
-    if (H ? on_s : on_o) times(T * P, SA, D);
-    gather(C, P, T, D, X, pW); sum_rows(T, P, D, nullptr, pb); gemm(T, P, C, D, P, 1, w.data(), O, O, P);
+    float *pb = pW + C * P, *p1 = pb + P, *pb1 = p1 + H * P, *p2 = pb1 + Q, *pb2 = p2 + C * Q, *pg = pb2 + P;
+    copy(u + i * C, C, V, P, T, C); copy(dy + i * C, C, Y, P, T, C); copy(s + i * C, C, A, P, T, C);
+    if (on_u) gelu<false>(T * P, V, V, nullptr);
+    if (on_s) gelu<true>(T * P, A, A, SA);
+    affine(T, Q, C, A, m1t, bh, G); gelu<true>(T * Q, G, G, SG);
+    gather(C, Q, T, Y, G, p2); sum_rows(T, P, Y, nullptr, pb2); sum_rows(T, P, Y, V, pg);
+    affine(T, Q, C, Y, m2, none, E); times(T * Q, SG, E);
+    gather(H, P, T, E, A, p1); sum_rows(T, Q, E, nullptr, pb1);
+    affine(T, P, H, E, m1, none, D); gated(T, none, g, Y, O);
+    if (on_s) times(T * P, SA, D);
+    gather(C, P, T, D, V, pW); sum_rows(T, P, D, nullptr, pb); gemm(T, P, C, D, P, 1, w.data(), O, O, P);
     copy(D, P, ds + i * C, C, T, C); copy(O, P, dv + i * C, C, T, C);
   });
   const float* from = deliver(deliver(total.data(), C, C, dW), 1, C, db);
-  if (H) deliver(deliver(deliver(deliver(deliver(from, H, C, dM1), 1, H, db1), C, H, dM2), 1, C, db2), 1, C, dgate);
+  deliver(deliver(deliver(deliver(deliver(from, H, C, dM1), 1, H, db1), C, H, dM2), 1, C, db2), 1, C, dgate);
 }
 
 extern "C" void mlp_forward(long n, long I, long H, long O, const float* x, const float* A, const float* a, const float* D, const float* d, float* y) {

@@ -2,54 +2,45 @@
 
 With the spectral part ``F⁻¹[R F[v]]`` of a layer given as ``spectral``, per point
 
-    v = σ(x),    s = spectral + W v + b,    a = σ(s),    o = M₂ σ(M₁ a + b₁) + b₂ + g ⊙ v,    y = σ(o),
+    s = spectral + W v + b,    y = M₂ σ(M₁ a + b₁) + b₂ + g ⊙ v,
 
-where σ is the exact GELU, left out of ``v``, ``a`` or ``y`` where `Activations` says so; without channel
-MLP ``o = s``. A layer may thus go from activation to activation or from pre-activation to pre-activation.
-The backward pass needs ``x`` and ``s`` and computes the rest again tile by tile. Weights are held as
-`torch.nn.Linear` holds them, ``(out, in)``. Rows are points, ``(.., channel)`` in memory order.
+where σ is the exact GELU and ``a = σ(s)``, or ``s`` itself in the last layer. The backward pass starts from
+the previous layer's pre-activation ``u``, ``v = σ(u)`` (``u`` itself in the first layer), needs ``u`` and
+``s``, and computes the rest again tile by tile. Weights are held as `torch.nn.Linear` holds them, ``(out,
+in)``. Rows are points, ``(.., channel)`` in memory order.
 
 Everything here takes contiguous float32 tensors on the CPU and records no gradients: it is what autograd
-nodes are made of (`native_mlp` is one). Ask `native_applies` before.
+nodes are made of. Ask `native_applies` before.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .loader import native_library, reason_without_native
 
 
 class BlockWeights(NamedTuple):
-    """Weights of a layer's pointwise half; the channel MLP's and the gate are None where there is none."""
+    """Weights of a layer's pointwise half: ``W``, ``b``, ``M₁``, ``b₁``, ``M₂``, ``b₂`` and ``g``."""
 
     skip: Float[Tensor, "width width"]
     skip_bias: Float[Tensor, " width"]
-    hidden: Float[Tensor, "hidden width"] | None = None
-    hidden_bias: Float[Tensor, " hidden"] | None = None
-    back: Float[Tensor, "width hidden"] | None = None
-    back_bias: Float[Tensor, " width"] | None = None
-    gate: Float[Tensor, " width"] | None = None
-
-
-class Activations(NamedTuple):
-    """Where σ is applied: to what comes in, to ``s`` before the channel MLP, to what goes out."""
-
-    x: bool
-    s: bool
-    y: bool
+    hidden: Float[Tensor, "hidden width"]
+    hidden_bias: Float[Tensor, " hidden"]
+    back: Float[Tensor, "width hidden"]
+    back_bias: Float[Tensor, " width"]
+    gate: Float[Tensor, " width"]
 
 
 class BlockGradients(NamedTuple):
     """Gradients of `block_forward`: of ``s`` (and of ``spectral``), of ``v`` and of the weights.
 
-    The gradient of ``v`` is not yet that of ``x``, because the transform's share has to be added before it
+    The gradient of ``v`` is not yet that of ``u``, because the transform's share has to be added before it
     goes through σ.
     """
 
@@ -71,10 +62,10 @@ def native_applies(*tensors: Tensor | None) -> bool:
 
 def block_forward(
     spectral: Float[Tensor, "*points width"],
-    x: Float[Tensor, "*points width"],
+    v: Float[Tensor, "*points width"],
     weights: BlockWeights,
-    sigma: Activations,
     *,
+    last: bool = False,
     s: Float[Tensor, "*points width"] | None = None,
     y: Float[Tensor, "*points width"] | None = None,
 ) -> Float[Tensor, "*points width"]:
@@ -82,40 +73,42 @@ def block_forward(
 
     Args:
         spectral: the spectral part of the layer.
-        x: what enters the layer.
+        v: what the layer acts on.
         weights: of the layer.
-        sigma: where σ is applied.
+        last: whether the channel MLP acts on ``s`` itself.
         s: memory for ``s``, which `block_backward` needs; may be that of ``spectral``.
-        y: memory for the result; may be that of ``spectral`` unless ``s`` is.
+        y: memory for the result; may be that of ``spectral``, unless ``s`` is, or of ``v``.
 
     Raises:
         RuntimeError: if there is no library here.
         ValueError: if a tensor is not contiguous float32 on the CPU or has another shape.
     """
-    width, hidden = _check_block(weights, x, spectral=spectral, s=s, y=y)
-    y = torch.empty_like(x) if y is None else y
-    arrays = (x, spectral, *weights, s, y)
-    _call("block_forward", x.numel() // width, width, hidden, *sigma, arrays=arrays)
+    width, hidden = _check_block(weights, v, spectral=spectral, s=s, y=y)
+    y = torch.empty_like(v) if y is None else y
+    arrays = (v, spectral, *weights, s, y)
+    _call("block_forward", v.numel() // width, width, hidden, not last, arrays=arrays)
     return y
 
 
 def block_backward(
     grad: Float[Tensor, "*points width"],
-    x: Float[Tensor, "*points width"],
+    u: Float[Tensor, "*points width"],
     s: Float[Tensor, "*points width"],
     weights: BlockWeights,
-    sigma: Activations,
     *,
+    first: bool = False,
+    last: bool = False,
     into: BlockGradients | None = None,
 ) -> BlockGradients:
     """Return the gradients of `block_forward` for the gradient ``grad`` of ``y``.
 
     Args:
         grad: gradient of ``y``.
-        x: what entered the layer.
+        u: pre-activation of ``v``.
         s: what `block_forward` wrote there.
         weights: of the layer.
-        sigma: where σ was applied.
+        first: whether ``v`` is ``u`` itself.
+        last: as in `block_forward`.
         into: memory for the gradients. Those of the fields are overwritten and may be the memory of ``grad``
             or ``s``; those of the weights are added to, for a batch that is walked in groups.
 
@@ -124,15 +117,16 @@ def block_backward(
         ValueError: as `block_forward`.
     """
     fields = {} if into is None else {"gradient of s": into.s, "gradient of v": into.v}
-    width, hidden = _check_block(weights, x, grad=grad, s=s, **fields)
+    width, hidden = _check_block(weights, u, grad=grad, s=s, **fields)
     if into is None:
-        zeros = BlockWeights._make(None if w is None else torch.zeros_like(w) for w in weights)
-        into = BlockGradients(torch.empty_like(x), torch.empty_like(x), zeros)
+        zeros = BlockWeights._make(torch.zeros_like(w) for w in weights)
+        into = BlockGradients(torch.empty_like(u), torch.empty_like(u), zeros)
     else:
-        _check_block(into.weights, x)
-    # The bias of the skip takes no part in any derivative.
-    arrays = (grad, x, s, weights.skip, *weights[2:], into.s, into.v, *into.weights)
-    _call("block_backward", x.numel() // width, width, hidden, *sigma, arrays=arrays)
+        _check_block(into.weights, u)
+    # Biases of what is not inside a GELU take no part in any derivative.
+    needed = (weights.skip, weights.hidden, weights.hidden_bias, weights.back, weights.gate)
+    arrays = (grad, u, s, *needed, into.s, into.v, *into.weights)
+    _call("block_backward", u.numel() // width, width, hidden, not first, not last, arrays=arrays)
     return into
 
 
@@ -178,33 +172,6 @@ def mlp_backward(
     return grad_x, grads[0], grads[1], grads[2], grads[3]
 
 
-def native_mlp(
-    x: Float[Tensor, "*points in_channel"],
-    hidden: Float[Tensor, "hidden in_channel"],
-    hidden_bias: Float[Tensor, " hidden"],
-    out: Float[Tensor, "out_channel hidden"],
-    out_bias: Float[Tensor, " out_channel"],
-) -> Float[Tensor, "*points out_channel"]:
-    """Return `mlp_forward` under autograd; keeps ``x`` and computes the hidden layer again."""
-    result: Tensor = _MLP.apply(x, hidden, hidden_bias, out, out_bias)
-    return result
-
-
-class _MLP(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, hidden: Tensor, hidden_bias: Tensor, out: Tensor, bias: Tensor
-    ) -> Tensor:
-        x = x.contiguous()
-        ctx.save_for_backward(x, hidden, hidden_bias, out)
-        return mlp_forward(x, hidden, hidden_bias, out, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return mlp_backward(grad.contiguous(), *ctx.saved_tensors, needs_x=ctx.needs_input_grad[0])
-
-
 def _call(name: str, *sizes: int, arrays: tuple[Tensor | None, ...]) -> None:
     library = native_library()
     if library is None:
@@ -214,23 +181,19 @@ def _call(name: str, *sizes: int, arrays: tuple[Tensor | None, ...]) -> None:
     getattr(library, name)(*(ctypes.c_long(n) for n in sizes), *addresses)
 
 
-def _check_block(weights: BlockWeights, x: Tensor, **fields: Tensor | None) -> tuple[int, int]:
-    width = x.shape[-1]
-    hidden = 0 if weights.hidden is None else weights.hidden.shape[0]
-    shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
-        "x": (x, tuple(x.shape)),
+def _check_block(weights: BlockWeights, v: Tensor, **fields: Tensor | None) -> tuple[int, int]:
+    width, hidden = v.shape[-1], weights.hidden.shape[0]
+    shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "v": (v, tuple(v.shape)),
         "skip": (weights.skip, (width, width)),
         "skip_bias": (weights.skip_bias, (width,)),
+        "hidden": (weights.hidden, (hidden, width)),
+        "hidden_bias": (weights.hidden_bias, (hidden,)),
+        "back": (weights.back, (width, hidden)),
+        "back_bias": (weights.back_bias, (width,)),
+        "gate": (weights.gate, (width,)),
     }
-    shapes |= {name: (field, tuple(x.shape)) for name, field in fields.items() if field is not None}
-    if hidden:
-        shapes |= {
-            "hidden": (weights.hidden, (hidden, width)),
-            "hidden_bias": (weights.hidden_bias, (hidden,)),
-            "back": (weights.back, (width, hidden)),
-            "back_bias": (weights.back_bias, (width,)),
-            "gate": (weights.gate, (width,)),
-        }
+    shapes |= {name: (field, tuple(v.shape)) for name, field in fields.items() if field is not None}
     _check_arrays(shapes)
     return width, hidden
 
@@ -249,12 +212,13 @@ def _check_mlp(x: Tensor, hidden: Tensor, hidden_bias: Tensor, out: Tensor, bias
     return sizes
 
 
-def _check_arrays(arrays: dict[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
+def _check_arrays(arrays: dict[str, tuple[Tensor, tuple[int, ...]]]) -> None:
     """Refuse what the library would read wrongly: it sees addresses and no types."""
     for name, (array, shape) in arrays.items():
-        if array is None or tuple(array.shape) != tuple(shape):
-            given = "missing" if array is None else f"of shape {tuple(array.shape)}"
-            raise ValueError(f"{name} is {given}; it must have the shape {tuple(shape)}.")
+        if tuple(array.shape) != tuple(shape):
+            raise ValueError(
+                f"{name} is of shape {tuple(array.shape)}; it must have the shape {tuple(shape)}."
+            )
         if array.device.type != "cpu" or array.dtype != torch.float32 or not array.is_contiguous():
             raise ValueError(
                 f"{name} is {array.dtype} on {array.device}{'' if array.is_contiguous() else ', not contiguous'}; "
