@@ -13,7 +13,7 @@ Row = Float64[np.ndarray, "order lat"]
 def legendre_degrees(
     truncation: int, colatitudes: Float64[np.ndarray, " lat"]
 ) -> Iterator[tuple[Row, Row, Row]]:
-    """Yield ``P_lm, m P_lm / sin θ, dP_lm/dθ`` for one degree ``l = 0 .. T`` after the other, all orders ``m = 0 .. T``.
+    """Yield ``P_lm, m P_lm / sin θ, dP_lm/dθ`` for degrees ``l = 0 .. T`` in turn, all orders ``m = 0 .. T``.
 
     ``Y_lm = P_lm(cos θ) e^{imλ}`` are orthonormal on the unit sphere, with the Condon-Shortley phase; values of orders
     above the degree are zero. The recurrences need no division by ``sin θ``, so that the poles are points like any
@@ -39,9 +39,7 @@ def legendre_degrees(
             m = order[:degree]
             factor = _step_factor(degree, m)
             now[:degree] = factor * cosine * below[:degree]
-            now[: degree - 1] -= (
-                factor[:-1] / _step_factor(degree - 1, m[:-1]) * two_below[: degree - 1]
-            )
+            now[: degree - 1] -= factor[:-1] / _step_factor(degree - 1, m[:-1]) * two_below[: degree - 1]
             sectoral = -np.sqrt((2 * degree + 1) / (2 * degree)) * sine * sectoral
         now[degree] = sectoral
         yield now[:-1], _over_sine(degree, order, below), _by_colatitude(degree, order, now)

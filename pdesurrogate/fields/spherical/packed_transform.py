@@ -41,9 +41,7 @@ class PackedTransform:
 
     def __init__(self, grid: SphericalGrid, truncation: int, dtype: torch.dtype, device: str) -> None:
         if dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"dtype is {dtype}; spherical transforms know torch.float32 and torch.float64."
-            )
+            raise ValueError(f"dtype is {dtype}; spherical transforms know torch.float32 and torch.float64.")
         self.grid, self.truncation, self.dtype = grid, truncation, dtype
         self.products = LegendreProducts(grid, truncation, dtype, device)
         self._longitudes = None

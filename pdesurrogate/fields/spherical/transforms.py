@@ -16,9 +16,9 @@ class SphericalTransform:
     """Fields on a grid of the sphere to and from spherical harmonics up to a triangular truncation T.
 
     ``f(θ, λ) = Σ_{l <= T} Σ_{|m| <= l} f̂_lm Y_lm(θ, λ)`` with orthonormal harmonics of the unit sphere (Condon-Shortley
-    phase) and ``f̂_{l,-m} = (-1)^m conj(f̂_lm)``. Spectra are ``(*lead, degree, order)``, both from 0 to T, and zero above
-    the diagonal. Analysis is by quadrature, exact for fields within the truncation. θ is the colatitude, λ the longitude
-    counted from the first column. A velocity is ``(eastward, northward)`` on the axis before the grid::
+    phase) and ``f̂_{l,-m} = (-1)^m conj(f̂_lm)``. Spectra are ``(*lead, degree, order)``, both from 0 to T, and zero
+    above the diagonal. Analysis is by quadrature, exact for fields within the truncation. θ is the colatitude, λ the
+    longitude counted from the first column. A velocity is ``(eastward, northward)`` on the axis before the grid::
 
         u = (1/a) (∂ψ/∂θ + 1/sin θ ∂χ/∂λ)      ζ = k·∇×u = Δψ
         v = (1/a) (1/sin θ ∂ψ/∂λ - ∂χ/∂θ)      δ = ∇·u = Δχ
