@@ -106,6 +106,17 @@ def test_the_divergence_of_a_gradient_is_the_laplacian_of_every_degree() -> None
     torch.testing.assert_close(curl, torch.zeros_like(curl), rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_gradients_point_east_and_north_as_written_out(grid: SphericalGrid) -> None:
+    radius = 2.0
+    transform = SphericalTransform(grid, radius=radius, dtype=torch.float64)
+    theta, phi = angles(grid)
+    field = (theta.sin() * phi.cos()).expand(grid.shape)
+    east, north = transform.gradient(transform.analyse(field))
+    torch.testing.assert_close(east, (-phi.sin() / radius).expand(grid.shape), rtol=0, atol=1e-12)
+    torch.testing.assert_close(north, -theta.cos() * phi.cos() / radius, rtol=0, atol=1e-12)
+
+
 def test_solid_rotation_has_the_vorticity_of_twice_its_angular_velocity() -> None:
     omega, radius = 7.292e-5, EARTH_RADIUS
     grid = SphericalGrid(10, 20)
