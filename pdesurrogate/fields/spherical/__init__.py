@@ -1,0 +1,1 @@
+"""Spherical harmonic analysis: grids, quadrature, transforms of scalars and velocities."""
