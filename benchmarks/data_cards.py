@@ -17,7 +17,7 @@ NUM_FRAMES = 5
 
 
 def draw(root: Path, picture: Path) -> None:
-    """Draw one row per channel, from the first frame to the last, on one colour scale per channel."""
+    """Draw one row per channel, first frame to last, on one colour scale, about zero if it has both signs."""
     stored = StoredTrajectories(root / "test.h5")
     frames = stored.frames(0, 0, stored.num_frames)
     shown = np.linspace(0, stored.num_frames - 1, NUM_FRAMES).round().astype(int)
@@ -25,10 +25,14 @@ def draw(root: Path, picture: Path) -> None:
     figure = Figure(figsize=(2.0 * NUM_FRAMES + 0.8, 2.1 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), NUM_FRAMES, squeeze=False)
     for channel, (row, name) in enumerate(zip(axes, names, strict=True)):
-        limit = np.abs(frames[:, channel]).max()
+        low, high = frames[:, channel].min(), frames[:, channel].max()
+        colours = {"cmap": "viridis", "vmin": low, "vmax": high}
+        if low < 0 < high:
+            limit = max(-low, high)
+            colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
         for axis, k in zip(row, shown, strict=True):
-            drawn = axis.imshow(frames[k, channel], origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit)
-            axis.set(xticks=[], yticks=[], title=f"t = {stored.times[k]:g}")
+            drawn = axis.imshow(frames[k, channel], origin="lower", **colours)
+            axis.set(xticks=[], yticks=[], title=f"t = {stored.times[k]:.3g}")
         figure.colorbar(drawn, ax=row, shrink=0.9, label=name)
     figure.savefig(picture, dpi=80)
 
