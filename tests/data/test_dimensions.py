@@ -81,19 +81,19 @@ def test_xarray_opens_them_with_named_dimensions_and_coordinates(folder, name):
 @pytest.mark.parametrize("grid", [GRIDS, COARSE], ids=["stored", "coarser"])
 def test_windows_hold_the_frames_that_were_generated(folder, name, grid, cache):
     data = TrajectoryDataModule(
-        store(str(folder)), history=2, horizon=1, grid=grid[name], regrid="stride", batch_size=3, cache=cache
+        store(str(folder)), history=2, horizon=1, grid=grid[name], regrid="stride", batch_size=4, cache=cache
     )
     batch = next(iter(data.test_dataloader()))
-    assert batch.history.shape == (3, 2, SPECS[name].num_channels, *grid[name])
+    assert batch.history.shape == (4, 2, SPECS[name].num_channels, *grid[name])
     picks = tuple(slice(None, None, old // new) for old, new in zip(GRIDS[name], grid[name], strict=True))
     expected = truth(name, 2**31)[(slice(None), slice(None), *picks)]
     torch.testing.assert_close(batch.history[1], expected[1:3], rtol=0, atol=0)
     torch.testing.assert_close(batch.future[1], expected[3:4], rtol=0, atol=0)
-    assert batch.parameters.shape == (3, SPECS[name].num_parameters)
+    assert batch.parameters.shape == (4, SPECS[name].num_parameters)
 
 
 def test_training_batches_and_statistics_cover_them(folder, name):
-    data = TrajectoryDataModule(store(str(folder)), history=1, horizon=2, batch_size=4)
+    data = TrajectoryDataModule(store(str(folder)), history=1, horizon=2, batch_size=3)
     batches = list(data.train_dataloader())
     assert sum(len(batch.history) for batch in batches) == 3 * 2
     normaliser = data.fit_normaliser()
