@@ -49,6 +49,7 @@ def run_python(readme, mark, **names):
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     (example,) = [block for block in blocks if mark in block]
     exec(compile(example, "README.md", "exec"), names)
+    return names
 
 
 def test_the_store_example_writes_a_set_that_opens(readme, tmp_path, monkeypatch):
@@ -83,6 +84,13 @@ def test_the_rollout_example_runs(readme, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     surrogate.save(tmp_path / "runs" / "RUN_ID" / "artifact.pt")
     run_python(readme.replace("256, 256", "16, 16"), "Surrogate.load")
+
+
+def test_the_solver_example_is_a_decaying_flow(readme):
+    flow = run_python(readme, "pdesurrogate.solvers import solve")["flow"]
+    assert flow.shape == (3, 1, 64, 64)
+    energies = flow.square().mean((1, 2, 3))
+    assert energies[0] > energies[1] > energies[2] > 0
 
 
 def test_the_model_example_registers_and_its_options_are_checked(readme):
