@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,13 +24,14 @@ from torch import Tensor, nn
 
 from ..fields import DataSpec
 from ..layers import (
+    ChannelMixing,
     FourierLayerWeights,
-    PointwiseLinear,
     PointwiseMLP,
     SpectralConv,
     check_memory,
     check_precision,
     fourier_layer,
+    pointwise_map,
 )
 from . import MODELS
 from .operator_frame import OperatorFrame
@@ -117,7 +118,7 @@ class FNO(nn.Module):
         # Lifting and projection are a small share of the work, and rounding the output would be seen in every error.
         pointwise = {"memory": memory, "precision": "full" if precision == "bf16" else precision}
         engine = {"backend": backend, "memory": memory, "precision": precision}
-        self.lift = _pointwise(self.frame.in_channels, int(lift_ratio * width), width, **pointwise)
+        self.lift = pointwise_map(self.frame.in_channels, int(lift_ratio * width), width, **pointwise)
         self.blocks = nn.ModuleList(
             FNOBlock(
                 width,
@@ -129,7 +130,9 @@ class FNO(nn.Module):
             )
             for i in range(depth)
         )
-        self.project = _pointwise(width, int(projection_ratio * width), self.frame.out_channels, **pointwise)
+        self.project = pointwise_map(
+            width, int(projection_ratio * width), self.frame.out_channels, **pointwise
+        )
 
     def check_grid(self, grid: Sequence[int]) -> None:
         """Refuse a grid that cannot carry the kept modes.
@@ -170,6 +173,7 @@ class FNOBlock(nn.Module):
         first: whether this is the first layer, whose input is no pre-activation.
         last: whether this is the last layer, which ends without activation.
         engine: ``backend``, ``memory`` and ``precision``.
+        owns_spectral: whether the layer has spectral weights of its own; otherwise they come with every call.
     """
 
     def __init__(
@@ -181,27 +185,35 @@ class FNOBlock(nn.Module):
         first: bool,
         last: bool,
         engine: Mapping[str, str],
+        owns_spectral: bool = True,
     ) -> None:
         super().__init__()
         self.first, self.last = first, last
         self.engine = dict(engine)
-        self.spectral = SpectralConv(width, width, num_modes, backend=engine["backend"])
+        self.num_modes = tuple(num_modes)
+        self.spectral = (
+            SpectralConv(width, width, num_modes, backend=engine["backend"]) if owns_spectral else None
+        )
         self.skip = nn.Linear(width, width)
         self.channel_mlp = PointwiseMLP(width, hidden, width) if hidden else None
         if hidden:
             self.gate = nn.Parameter(torch.ones(width))
 
-    def forward(self, u: Float[Tensor, "batch *layout width"]) -> Float[Tensor, "batch *layout width"]:
-        """Return the layer's pre-activation on the same grid."""
-        weights = FourierLayerWeights(self.spectral.weight, self.skip.weight, self.skip.bias)
+    def forward(
+        self, u: Float[Tensor, "batch *layout width"], spectral: ChannelMixing | None = None
+    ) -> Float[Tensor, "batch *layout width"]:
+        """Return the layer's pre-activation on the same grid.
+
+        Raises:
+            ValueError: if spectral weights come to a layer that has its own, or do not come to one that has none.
+        """
+        if self.spectral is not None and spectral is None:
+            spectral = ChannelMixing(self.spectral.weight)
+        elif self.spectral is not None or spectral is None:
+            raise ValueError(
+                "a Fourier layer takes spectral weights with a call only, and always, if it has none."
+            )
+        weights = FourierLayerWeights(spectral, self.skip.weight, self.skip.bias)
         if self.channel_mlp is not None:
             weights = replace(weights, **self.channel_mlp.weights(), gate=self.gate)
-        return fourier_layer(
-            u, weights, self.spectral.num_modes, first=self.first, last=self.last, **self.engine
-        )
-
-
-def _pointwise(in_channels: int, hidden: int, out_channels: int, **engine: Any) -> nn.Module:
-    if hidden == 0:
-        return PointwiseLinear(in_channels, out_channels)
-    return PointwiseMLP(in_channels, hidden, out_channels, **engine)
+        return fourier_layer(u, weights, self.num_modes, first=self.first, last=self.last, **self.engine)
