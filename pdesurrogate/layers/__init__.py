@@ -3,6 +3,7 @@
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
+from .factorised_weights import CONTRACTIONS, FactorisedSpectralWeights
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
 from .mode_products import mode_matmul, mode_multiply
@@ -12,14 +13,20 @@ from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
+from .tensor_decompositions import decompose
+from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 
 __all__ = [
     "BACKENDS",
+    "CONTRACTIONS",
     "COORDINATES",
+    "FACTORISATIONS",
     "MEMORY_MODES",
     "PRECISIONS",
     "BoundaryConv",
     "ChannelMixing",
+    "Factorisation",
+    "FactorisedSpectralWeights",
     "FourierLayerWeights",
     "PointwiseLinear",
     "PointwiseMLP",
@@ -28,8 +35,10 @@ __all__ = [
     "available_backends",
     "check_backend",
     "check_coordinates",
+    "check_factorisation",
     "check_memory",
     "check_precision",
+    "decompose",
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",
