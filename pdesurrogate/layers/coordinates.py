@@ -53,7 +53,12 @@ def append_coordinates(
     space = u.shape[2:]
     channels = [u]
     for dim, (axis, size) in enumerate(zip(axes, space, strict=True)):
-        s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
+        if axis.nodes is None and not axis.is_descending:
+            s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
+        else:
+            s = torch.as_tensor(
+                (axis.coordinates(size) - axis.origin) / axis.length, dtype=u.dtype, device=u.device
+            )
         smooth = kind == "periodic" and axis.boundary == "periodic"
         angle = 2 * math.pi * s
         for values in (angle.cos(), angle.sin()) if smooth else (s,):
