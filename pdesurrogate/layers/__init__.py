@@ -1,4 +1,4 @@
-"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, folding."""
+"""Bricks that more than one model uses: spectral and spherical convolution, boundaries, coordinates, folding."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
@@ -11,6 +11,8 @@ from .spectral_backends import BACKENDS, available_backends
 from .spectral_conv import ChannelMixing, SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
+from .spherical_conv import SphericalConv, degree_matmul
+from .spherical_disco import SphericalDisco
 
 __all__ = [
     "BACKENDS",
@@ -23,11 +25,14 @@ __all__ = [
     "PointwiseLinear",
     "PointwiseMLP",
     "SpectralConv",
+    "SphericalConv",
+    "SphericalDisco",
     "append_coordinates",
     "available_backends",
     "check_coordinates",
     "check_memory",
     "check_precision",
+    "degree_matmul",
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",
