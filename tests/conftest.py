@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter  # noqa: E402
+from pdesurrogate.fields.spherical.grid import SphericalGrid  # noqa: E402
+from pdesurrogate.fields.spherical.legendre import legendre_degrees  # noqa: E402
+from pdesurrogate.fields.spherical.transforms import SphericalTransform  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = Path(os.environ.get("PDESURROGATE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -161,3 +164,29 @@ def smoke_spec() -> DataSpec:
         dt=0.5,
         time_units="s",
     )
+
+
+def _turned(field: torch.Tensor, grid: SphericalGrid, truncation: int) -> torch.Tensor:
+    """Fields ``(*lead, lat, lon)`` of degrees up to a truncation, turned about an axis through no pole."""
+    sine, cosine = np.sin(grid.colatitudes)[:, None], np.cos(grid.colatitudes)[:, None]
+    points = np.stack(
+        np.broadcast_arrays(sine * np.cos(grid.longitudes), sine * np.sin(grid.longitudes), cosine)
+    )
+    tilt, turn = 1.1, 0.7
+    about_y = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
+    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    x, y, z = (about_z @ about_y @ points.reshape(3, -1)).clip(-1, 1)
+    waves = np.exp(1j * np.arange(truncation + 1)[:, None] * np.arctan2(y, x))
+    waves[1:] *= 2  # orders m and -m
+    spectrum = SphericalTransform(grid, truncation, dtype=torch.float64).analyse(field).numpy()
+    values = sum(
+        (spectrum[..., degree, :] @ (functions * waves)).real
+        for degree, (functions, _, _) in enumerate(legendre_degrees(truncation, np.arccos(z)))
+    )
+    return torch.from_numpy(values).reshape(field.shape)
+
+
+@pytest.fixture(scope="session")
+def turned() -> Callable[[torch.Tensor, SphericalGrid, int], torch.Tensor]:
+    """A rotation of the sphere that moves the poles, for band-limited fields."""
+    return _turned

@@ -18,6 +18,8 @@ CHECKSUM = "checksum"
 TRAJECTORY = "trajectory"
 TIME = "time"
 CHUNK_BYTES = 2**20
+CF_AXES = {"x": "X", "y": "Y", "z": "Z", "lon": "X", "lat": "Y"}
+STANDARD_NAMES = {"lat": "latitude", "lon": "longitude"}
 
 
 def crc32(frames: np.ndarray) -> int:
@@ -41,8 +43,12 @@ def lay_out(
     }
     for axis, size in zip(spec.axes, grid, strict=True):
         facts = {"units": axis.units, "boundary": axis.boundary, "long_name": axis.name}
-        if axis.name in ("x", "y", "z"):
-            facts["axis"] = axis.name.upper()
+        if axis.name in CF_AXES:
+            facts["axis"] = CF_AXES[axis.name]
+        if axis.name in STANDARD_NAMES:
+            facts["standard_name"] = facts["long_name"] = STANDARD_NAMES[axis.name]
+        if axis.nodes is not None:
+            facts["nodes"] = axis.nodes
         coordinates[axis.name] = (axis.coordinates(size), facts)
     for name, (values, facts) in coordinates.items():
         file.create_dataset(name, data=values).make_scale(name)

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float32
 
 from pdesurrogate.fields import fourier
+from pdesurrogate.fields.spherical.grid import spherical_grid
+from pdesurrogate.fields.spherical.resampling import resample_sphere
 
 from .trajectories import Trajectories, check_frames
 
@@ -94,13 +96,14 @@ class Regridded:
 
     - ``"stride"`` keeps every k-th point: the exact values, aliased where the field is not resolved.
       Each stored size must be a multiple of the wanted one.
-    - ``"spectral"`` evaluates the trigonometric interpolant without the modes that the grid cannot carry;
-      any sizes, periodic axes only.
+    - ``"spectral"`` evaluates the trigonometric interpolant, on a sphere the sum of spherical harmonics, without the
+      modes that the grid cannot carry; any sizes, periodic boxes and spheres only. Latitudes after a rule have no
+      other way: those of a coarse grid are not among those of a fine one.
 
     Args:
         base: where the trajectories come from.
         grid: points along each axis of space, in array order.
-        how: ``"auto"`` is spectral if every axis is periodic, else stride.
+        how: ``"auto"`` is spectral on periodic boxes and spheres, else stride.
 
     Attributes:
         method: what is done: ``"native"`` (grids are equal), ``"stride"`` or ``"spectral"``.
@@ -125,6 +128,9 @@ class Regridded:
         stored = self.base.frames(trajectory, start, stop)
         if self.method == "native":
             return stored
+        if self.method == "spectral" and self._is_sphere:
+            old, new = (spherical_grid(self.spec, grid) for grid in (self.base.grid, self.grid))
+            return resample_sphere(torch.from_numpy(stored), self.spec.fields, old, new).numpy()
         if self.method == "spectral":
             return fourier.resample(torch.from_numpy(stored), self.grid).numpy()
         points: list[Any] = [slice(None), slice(None)]
@@ -141,6 +147,10 @@ class Regridded:
             return self.base.checksum()
         return hashlib.sha256(f"{self.base.checksum()} {self.grid} {self.method}".encode()).hexdigest()
 
+    @property
+    def _is_sphere(self) -> bool:
+        return self.spec.geometry == "sphere" and self.spec.axes[0].nodes is not None
+
     def _choose(self, how: str) -> str:
         stored = self.base.grid
         if len(self.grid) != len(stored) or min(self.grid) < 1:
@@ -155,12 +165,18 @@ class Regridded:
             )
         if self.grid == stored:
             return "native"
+        is_spectral = self.spec.is_periodic or self._is_sphere
         if how == "auto":
-            how = "spectral" if self.spec.is_periodic else "stride"
-        if how == "spectral" and not self.spec.is_periodic:
+            how = "spectral" if is_spectral else "stride"
+        if how == "spectral" and not is_spectral:
             raise ValueError(
                 f"spectral regridding needs periodic axes; the boundaries are {self.spec.boundaries}. Use "
                 "regrid=stride."
+            )
+        if how == "stride" and self._is_sphere:
+            raise ValueError(
+                f"regridding by stride would keep latitudes of {stored[0]} {self.spec.axes[0].nodes} ones, and those "
+                f"of {self.grid[0]} are others. Use regrid=spectral."
             )
         if how == "stride" and any(old % new for new, old in zip(self.grid, stored, strict=True)):
             divisors = [[n for n in range(1, old + 1) if old % n == 0] for old in stored]

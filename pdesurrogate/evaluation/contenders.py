@@ -14,7 +14,10 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from ..fields import DataSpec
 from ..fields.fourier import resample
+from ..fields.spherical.grid import spherical_grid
+from ..fields.spherical.resampling import resample_sphere
 from ..surrogate import Surrogate
 
 
@@ -85,8 +88,8 @@ class Coarse:
     """A surrogate at its training grid: the history is resampled to it, each frame back from it.
 
     The bar that an operator must clear on a finer grid: if it does not do better than this, it has learnt
-    nothing that interpolation would not give. On periodic boxes resampling is exact for what the training
-    grid carries, so what is left of the error is the model's and that of the wavenumbers it cannot see.
+    nothing that interpolation would not give. On periodic boxes and on spheres resampling is exact for what the
+    training grid carries, so what is left of the error is the model's and that of the wavenumbers it cannot see.
     """
 
     native: Native
@@ -101,10 +104,11 @@ class Coarse:
         object.__setattr__(self, "history", self.native.history)
 
     def refuses(self, grid: tuple[int, ...]) -> str:
-        """At the training grid it is the model itself; spectral resampling needs a periodic box."""
+        """At the training grid it is the model itself; spectral resampling needs a periodic box or a sphere."""
         if grid == self.training_grid:
             return "the same as the model itself on its training grid."
-        if not self.native.surrogate.spec.is_periodic:
+        spec = self.native.surrogate.spec
+        if not spec.is_periodic and spec.geometry != "sphere":
             return "spectral resampling needs periodic axes."
         return ""
 
@@ -115,10 +119,20 @@ class Coarse:
         steps: int,
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
         """Yield the rollout of the training grid on the grid of ``history``."""
-        grid = tuple(history.shape[3:])
-        restricted = resample(history[:, -self.history :], self.training_grid)
+        spec, grid = self.native.surrogate.spec, tuple(history.shape[3:])
+        restricted = _on_grid(history[:, -self.history :], spec, self.training_grid)
         for frame in self.native.surrogate.rollout(restricted, parameters, steps):
-            yield resample(frame, grid)
+            yield _on_grid(frame, spec, grid)
+
+
+def _on_grid(
+    frames: Float[Tensor, "*lead_and_space"], spec: DataSpec, grid: tuple[int, ...]
+) -> Float[Tensor, "*lead_and_grid"]:
+    """Return fields on another grid, by the waves or the spherical harmonics that it carries."""
+    if spec.geometry == "sphere":
+        old, new = (spherical_grid(spec, sizes) for sizes in (frames.shape[-2:], grid))
+        return resample_sphere(frames, spec.fields, old, new)
+    return resample(frames, grid)
 
 
 @dataclass(frozen=True)

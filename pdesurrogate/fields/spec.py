@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from ..registry import check_options
+from .spherical.nodes import LatitudeNodes, latitude_rule
 
 Boundary = Literal["periodic", "wall", "open"]
 FieldKind = Literal["scalar", "pseudoscalar", "vector"]
@@ -64,7 +65,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of space, sampled uniformly at ``origin + (i + offset) · length / size``.
+    """One axis of space, sampled uniformly at ``origin + (i + offset) · length / size``, or at latitudes of a rule.
+
+    On a sphere the axes are ``lat`` and ``lon``. Latitudes that follow one of the rules of `latitude_rule` say so in
+    ``nodes``; their quadrature weights are then known, see `spherical_grid`.
 
     Attributes:
         name: ``"x"``, ``"y"``, ``"z"``, ``"lat"`` or ``"lon"``.
@@ -73,6 +77,9 @@ class Axis:
         units: units of coordinates along the axis.
         origin: coordinate of the domain's lower end.
         offset: position of the first point in units of the spacing: 0 for nodes, 0.5 for cell centres.
+        nodes: None for uniform samples, or the rule of the latitudes from pole to pole: ``"gauss-legendre"``,
+            ``"equiangular"`` (with both poles) or ``"cell-centred"``.
+        is_descending: whether coordinates fall along the axis, as latitudes that begin at the north pole do.
     """
 
     name: str
@@ -81,15 +88,29 @@ class Axis:
     units: str = "1"
     origin: float = 0.0
     offset: float = 0.0
+    nodes: LatitudeNodes | str | None = None
+    is_descending: bool = False
 
     def __post_init__(self) -> None:
         _require_member(f"boundary of axis {self.name!r}", self.boundary, Boundary)
+        if self.nodes is not None:
+            _require_member(f"nodes of axis {self.name!r}", self.nodes, LatitudeNodes)
+            if self.name != "lat" or self.offset:
+                raise ValueError(
+                    f"axis {self.name!r} with offset = {self.offset} has the nodes {self.nodes!r}; these are latitudes "
+                    "from pole to pole: they belong to an axis 'lat' without offset."
+                )
         if not (math.isfinite(self.length) and self.length > 0):
             raise ValueError(f"length of axis {self.name!r} is {self.length}; it must be positive.")
 
     def coordinates(self, size: int) -> np.ndarray:
         """Return the ``size`` sample positions, float64; end points of periodic axes appear once."""
-        return self.origin + (np.arange(size) + self.offset) * (self.length / size)
+        if self.nodes is None:
+            ascending = self.origin + (np.arange(size) + self.offset) * (self.length / size)
+        else:
+            colatitudes, _ = latitude_rule(self.nodes, size)
+            ascending = self.origin + self.length * (1 - colatitudes[::-1] / math.pi)
+        return ascending[::-1].copy() if self.is_descending else ascending
 
 
 @dataclass(frozen=True)
@@ -195,8 +216,15 @@ class DataSpec:
     def _axis_units(self) -> tuple[str, ...]:
         return tuple(axis.units for axis in self.axes)
 
+    @property
+    def _axis_nodes(self) -> tuple[str, ...]:
+        return tuple(
+            f"{axis.nodes or 'uniform'}, {'descending' if axis.is_descending else 'ascending'}"
+            for axis in self.axes
+        )
+
     def spacings(self, grid: Sequence[int]) -> tuple[float, ...]:
-        """Return the physical grid spacing along each axis for ``grid`` points."""
+        """Return the physical grid spacing along each axis for ``grid`` points; the mean one of latitude rules."""
         return tuple(axis.length / n for axis, n in zip(self.axes, grid, strict=True))
 
     def replace(self, **changes: Any) -> DataSpec:
@@ -206,8 +234,8 @@ class DataSpec:
     def mismatches(self, other: DataSpec) -> list[str]:
         """Return one sentence per physical difference from ``other``; empty when interchangeable.
 
-        Compared are channels with units and kinds, axes with length, units and boundary, geometry, dt
-        with its units, and parameter names. Long names and the equation text are for people and may
+        Compared are channels with units and kinds, axes with length, units, boundary, nodes and direction,
+        geometry, dt with its units, and parameter names. Long names and the equation text are for people and may
         differ.
         """
         sentences = []
@@ -218,6 +246,7 @@ class DataSpec:
             ("axes", self.axis_names, other.axis_names),
             ("units of axes", self._axis_units, other._axis_units),
             ("boundaries", self.boundaries, other.boundaries),
+            ("nodes and directions of axes", self._axis_nodes, other._axis_nodes),
             ("geometry", self.geometry, other.geometry),
             ("units of time", self.time_units, other.time_units),
             ("parameters", self.parameter_names, other.parameter_names),

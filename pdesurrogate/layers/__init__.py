@@ -1,4 +1,4 @@
-"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, folding."""
+"""Bricks that more than one model uses: spectral and spherical convolution, boundaries, coordinates, folding."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
@@ -15,6 +15,8 @@ from .spectral_operator import spectral_analysis, spectral_operator, spectral_sy
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 from .tensor_decompositions import decompose
 from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
+from .spherical_conv import SphericalConv, degree_matmul
+from .spherical_disco import SphericalDisco
 
 __all__ = [
     "BACKENDS",
@@ -31,6 +33,8 @@ __all__ = [
     "PointwiseLinear",
     "PointwiseMLP",
     "SpectralConv",
+    "SphericalConv",
+    "SphericalDisco",
     "append_coordinates",
     "available_backends",
     "check_backend",
@@ -39,6 +43,7 @@ __all__ = [
     "check_memory",
     "check_precision",
     "decompose",
+    "degree_matmul",
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",

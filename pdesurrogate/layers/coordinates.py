@@ -3,6 +3,9 @@
 Without them an operator on a periodic box commutes with shifts, which is right for an equation whose
 coefficients and forcing are the same everywhere. A forcing that is fixed in space breaks this symmetry: from
 a single frame such an operator can then not know the forcing, whatever its size.
+
+On a sphere the rotation of the planet tells latitudes apart, and orography all points. Positions are then functions
+that are smooth at the poles: the sine of the latitude, or the three coordinates of the point in space.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,24 +22,27 @@ from ..fields import Axis
 from ..registry import did_you_mean
 
 COORDINATES = ("none", "linear", "periodic")
+SPHERICAL_COORDINATES = ("none", "latitude", "position")
 
 
-def check_coordinates(kind: str) -> None:
-    """Refuse a kind of coordinates that does not exist.
+def check_coordinates(kind: str, geometry: str = "plane") -> None:
+    """Refuse a kind of coordinates that does not exist on a geometry.
 
     Raises:
         ValueError: with the nearest name and all names.
     """
-    if kind not in COORDINATES:
+    allowed = SPHERICAL_COORDINATES if geometry == "sphere" else COORDINATES
+    if kind not in allowed:
+        where = " on a sphere" if geometry == "sphere" else ""
         raise ValueError(
-            f"coordinates is {kind!r}.{did_you_mean(str(kind), COORDINATES)} Allowed: {', '.join(COORDINATES)}."
+            f"coordinates is {kind!r}.{did_you_mean(str(kind), allowed)} Allowed{where}: {', '.join(allowed)}."
         )
 
 
 def num_coordinate_channels(axes: Sequence[Axis], kind: str) -> int:
     """Return how many channels `append_coordinates` adds."""
-    if kind == "none":
-        return 0
+    if kind in SPHERICAL_COORDINATES:
+        return {"none": 0, "latitude": 1, "position": 3}[kind]
     return sum(2 if kind == "periodic" and axis.boundary == "periodic" else 1 for axis in axes)
 
 
@@ -47,16 +54,38 @@ def append_coordinates(
     ``"linear"`` gives ``s``, as neuraloperator's grid embedding does; on a periodic axis it jumps at the end
     of the box. ``"periodic"`` gives ``cos 2πs, sin 2πs`` there, which has no jump and is the same function on
     every grid, and ``s`` on the other axes. ``"none"`` adds nothing.
+
+    On a sphere, ``"latitude"`` gives ``sin φ`` and ``"position"`` gives ``cos φ cos λ, cos φ sin λ, sin φ``.
     """
     if kind == "none":
         return u
+    if kind in SPHERICAL_COORDINATES:
+        return torch.cat([u, *_on_sphere(u, axes, kind)], dim=1)
     space = u.shape[2:]
     channels = [u]
     for dim, (axis, size) in enumerate(zip(axes, space, strict=True)):
-        s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
+        if axis.nodes is None and not axis.is_descending:
+            s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
+        else:
+            s = torch.as_tensor(
+                (axis.coordinates(size) - axis.origin) / axis.length, dtype=u.dtype, device=u.device
+            )
         smooth = kind == "periodic" and axis.boundary == "periodic"
         angle = 2 * math.pi * s
         for values in (angle.cos(), angle.sin()) if smooth else (s,):
             along = values.view(-1, *[1] * (len(space) - 1 - dim))
             channels.append(along.expand(u.shape[0], 1, *space))
     return torch.cat(channels, dim=1)
+
+
+def _on_sphere(u: Tensor, axes: Sequence[Axis], kind: str) -> list[Tensor]:
+    latitude, longitude = (
+        torch.as_tensor(np.deg2rad(axis.coordinates(size)))
+        for axis, size in zip(axes, u.shape[2:], strict=True)
+    )
+    up = latitude.sin()[:, None].expand(u.shape[2:])
+    functions = [up]
+    if kind == "position":
+        outward = latitude.cos()[:, None]
+        functions = [outward * longitude.cos(), outward * longitude.sin(), up]
+    return [f.to(u).expand(u.shape[0], 1, *u.shape[2:]) for f in functions]

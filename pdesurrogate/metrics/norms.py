@@ -1,9 +1,9 @@
 """Relative errors in the L2 and H1 norms and in units of the standard deviation, per sample, time and field.
 
 The components of a vector field are measured jointly, so that the numbers do not depend on how the axes
-are turned. Points are weighted equally, which is the L2 norm on a uniformly sampled plane; on a sphere
-that would overweight the poles, and is refused. All functions are differentiable; at an exact prediction
-the gradient is zero, not NaN.
+are turned. Points are weighted equally, which is the L2 norm on a uniformly sampled plane; on a sphere they
+are weighted by the area that the quadrature of its latitudes gives them. All functions are differentiable; at
+an exact prediction the gradient is zero, not NaN.
 
 There is no epsilon in a denominator. Where the target's norm is zero, the error is 0 for an exact
 prediction and infinite for any other: a small constant would hide exactly the samples that need a look.
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ..fields import DataSpec
 from ..fields.fourier import derivative
+from ..fields.spherical.grid import spherical_grid
 from . import METRICS
+from .areas import area_shares, slope_norms
 
 
 @METRICS.register("relative_l2")
@@ -51,7 +53,7 @@ def vrmse(
     """
     _check(prediction, target, spec)
     prediction, target = _at_least_single(prediction), _at_least_single(target)
-    fluctuation = target - target.flatten(3).mean(-1).view(*target.shape[:3], *[1] * spec.ndim)
+    fluctuation = target - _means(target, spec)
     return _ratio(_field_norms(prediction - target, spec), _field_norms(fluctuation, spec))
 
 
@@ -66,7 +68,8 @@ def h1(
     ``L`` is the longest side of the domain, so that a mode ``k`` of that side weighs ``1 + k²`` and the
     number does not depend on the unit of length (Li et al. 2022, "Learning Chaotic Dynamics in
     Dissipative Systems", NeurIPS, section 3, with s = 1). Derivatives are spectral on periodic axes and
-    second-order differences on others.
+    second-order differences on others. On a sphere ``L`` is the circumference and a harmonic of degree ``l`` weighs
+    ``1 + l(l+1)``; see `pdesurrogate.metrics.areas.slope_norms` for winds.
     """
     _check(prediction, target, spec)
     prediction, target = _at_least_single(prediction), _at_least_single(target)
@@ -93,10 +96,6 @@ def _check(prediction: Tensor, target: Tensor, spec: DataSpec) -> None:
             f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must both be (batch, "
             f"time, {spec.num_channels} channels, {', '.join(spec.axis_names)}). Nothing is broadcast."
         )
-    if spec.geometry == "sphere":
-        raise ValueError(
-            "this metric weights all points equally, which is wrong on a sphere. Use one with area weights."
-        )
 
 
 def _at_least_single(u: Tensor) -> Tensor:
@@ -104,14 +103,28 @@ def _at_least_single(u: Tensor) -> Tensor:
     return u.float() if u.dtype in (torch.float16, torch.bfloat16) else u
 
 
+def _means(u: Tensor, spec: DataSpec) -> Tensor:
+    """Mean over space, with axes of size one in its place."""
+    space = tuple(range(-spec.ndim, 0))
+    if spec.geometry == "sphere":
+        return (u * area_shares(spec, u.shape[3:], u.dtype, u.device)).sum(space, keepdim=True)
+    return u.mean(space, keepdim=True)
+
+
 def _field_norms(u: Tensor, spec: DataSpec) -> Tensor:
     """Norm over space and components: ``(batch, time, channel, *space) -> (batch, time, field)``."""
+    if spec.geometry == "sphere":
+        u = u * area_shares(spec, u.shape[3:], u.dtype, u.device).sqrt()
     return torch.stack(
         [torch.linalg.vector_norm(u[:, :, part].flatten(2), dim=-1) for part in field_slices(spec)], dim=-1
     )
 
 
 def _sobolev_norms(u: Tensor, spec: DataSpec) -> Tensor:
+    if spec.geometry == "sphere":
+        grid = spherical_grid(spec, u.shape[3:])
+        slopes = torch.stack([slope_norms(u[:, :, part], grid) for part in field_slices(spec)], dim=-1)
+        return torch.linalg.vector_norm(torch.stack([_field_norms(u, spec), slopes], dim=-1), dim=-1)
     scale = max(spec.lengths) / (2 * math.pi)
     terms = [_field_norms(u, spec)]
     for dim, axis in zip(range(-spec.ndim, 0), spec.axes, strict=True):

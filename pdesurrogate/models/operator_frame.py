@@ -67,7 +67,7 @@ class OperatorFrame:
             raise ValueError(
                 f"{self.model}: time is {self.time!r}.{did_you_mean(self.time, TIMES)} Allowed: 'channels', 'axis'."
             )
-        check_coordinates(self.coordinates)
+        check_coordinates(self.coordinates, self.spec.geometry)
         self._check_padding()
 
     @property
@@ -205,7 +205,7 @@ class OperatorFrame:
                 f"{model}: padding is {padding} but every axis is periodic ({', '.join(self.axis_names)}) and needs "
                 "none. Set padding to 0."
             )
-        if joined and not padding:
+        if joined and not padding and self.spec.geometry == "plane":  # a sphere has no ends
             logger.warning(
                 f"{model}: padding is 0 and not every axis is periodic (%s): the waves join the two ends of such an "
                 "axis as if they were neighbours. Set padding to a fraction of the axis, such as 0.25.",

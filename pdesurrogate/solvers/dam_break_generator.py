@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from pdesurrogate.fields.spec import Boundary
 from pdesurrogate.version import __version__
 
 from . import GENERATORS
-from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
+from .generator_options import check_counts, check_grids, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
 from .shallow_water import PlanarShallowWater
 
@@ -198,8 +197,7 @@ class DamBreakGenerator:
 
 
 def _range(name: str, given: float | Sequence[float]) -> tuple[float, float]:
-    both = [given, given] if isinstance(given, int | float) else list(given)
-    values = [float(v) for v in both if isinstance(v, int | float) and math.isfinite(v)]
-    if len(both) != 2 or len(values) != 2 or not 0 < values[0] <= values[1]:
+    low, high = number_range(name, given)
+    if low <= 0:
         raise ValueError(f"{name} is {given}; give one positive number, or [low, high] with 0 < low <= high.")
-    return values[0], values[1]
+    return low, high

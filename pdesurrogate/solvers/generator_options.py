@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -53,3 +54,19 @@ def check_grids(grid: int, solve_grid: int) -> None:
             f"grid = {grid} is finer than solve_grid = {solve_grid}: the file would claim detail that was never "
             "solved for. Use a solve_grid at least as fine, or a coarser grid."
         )
+
+
+def number_range(
+    name: str, given: float | Sequence[float], smallest: float = -math.inf, largest: float = math.inf
+) -> tuple[float, float]:
+    """Return ``(low, high)`` of one number or of ``[low, high]``.
+
+    Raises:
+        ValueError: naming the option, unless the numbers are finite, ascending and within the limits.
+    """
+    both = [given, given] if isinstance(given, int | float) else list(given)
+    values = [float(v) for v in both if isinstance(v, int | float) and math.isfinite(v)]
+    if len(both) != 2 or len(values) != 2 or not smallest <= values[0] <= values[1] <= largest:
+        within = "" if math.isinf(smallest) and math.isinf(largest) else f" from {smallest:g} to {largest:g}"
+        raise ValueError(f"{name} is {given}; give one number{within}, or [low, high] with low <= high.")
+    return values[0], values[1]

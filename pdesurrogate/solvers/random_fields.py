@@ -76,8 +76,7 @@ class GaussianRandomField:
 
         Fields of different ``stream`` are independent: an initial state is number 0, a forcing beside it 2.
         """
-        sequence = np.random.SeedSequence([seed, index], spawn_key=(stream,) if stream else ())
-        draws = np.random.Generator(np.random.Philox(sequence))
+        draws = random_stream(seed, index, stream)
         bounds = [(n - 1) // 2 for n in grid]
         ky, kx = _modes_by_shell(max(bounds))
         noise = draws.standard_normal((len(ky), 2))
@@ -101,7 +100,12 @@ def _modes_by_shell(bound: int) -> tuple[Int[np.ndarray, " modes"], Int[np.ndarr
     return ky[order], kx[order]
 
 
+def random_stream(seed: int, index: int, stream: int = 0) -> np.random.Generator:
+    """Return the random numbers of trajectory ``index``; streams are independent of each other."""
+    sequence = np.random.SeedSequence([seed, index], spawn_key=(stream,) if stream else ())
+    return np.random.Generator(np.random.Philox(sequence))
+
+
 def stream_uniform(seed: int, index: int, num_values: int) -> Float[np.ndarray, " value"]:
     """Return numbers in [0, 1) of trajectory ``index``, independent of its random fields."""
-    sequence = np.random.SeedSequence([seed, index], spawn_key=(1,))
-    return np.random.Generator(np.random.Philox(sequence)).random(num_values)
+    return random_stream(seed, index, 1).random(num_values)

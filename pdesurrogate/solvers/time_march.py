@@ -186,3 +186,22 @@ def check_times(times: Sequence[float]) -> None:
         if not math.isfinite(time) or time < now:
             raise ValueError(f"times must be finite and increase from 0 on; {time} comes after {now}.")
         now = time
+
+
+def check_courant(integrator: str, courant: float | None) -> None:
+    """Refuse adaptive steps that an integrator cannot take; None stands for steps of one length.
+
+    Raises:
+        ValueError: for an unknown integrator, a Courant number outside of its stable range, or a multistep method.
+    """
+    method = INTEGRATORS.get(integrator)
+    limit = float(getattr(method, "courant_limit", math.inf))
+    if courant is None:
+        return
+    if getattr(method, "is_multistep", False):
+        raise ValueError(
+            f"{integrator} needs steps of one length and courant = {courant} makes them adaptive. Use etdrk4 or "
+            "cn_euler, or courant = None."
+        )
+    if not 0 < courant <= limit:
+        raise ValueError(f"courant is {courant}; {integrator} is stable from above 0 to {limit:.3g}.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pdesurrogate.data.store import StoredTrajectories
 from pdesurrogate.data.trajectories import Trajectories
 from pdesurrogate.data.views import Regridded, Strided, Subset
-from pdesurrogate.fields import Axis, DataSpec
+from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.fields.spherical.grid import spherical_axes, spherical_grid
+from pdesurrogate.fields.spherical.transforms import SphericalTransform
 
 WriteStore = Callable[..., np.ndarray]
 
@@ -93,6 +97,56 @@ def test_impossible_regriddings_are_refused(torus_spec: DataSpec) -> None:
     for grid in ((24,), (0, 16)):
         with pytest.raises(ValueError, match="need one positive size each"):
             Regridded(waves, grid)
+
+
+class Winds:
+    """Height, vorticity and wind of one smooth state of the sphere, within T = 5, at any grid."""
+
+    def __init__(self, grid: tuple[int, int], nodes: str = "gauss-legendre") -> None:
+        fields = (
+            Field("height", "m"),
+            Field("vorticity", "s-1", "pseudoscalar"),
+            Field("wind", "m s-1", "vector", ("lon", "lat")),
+        )
+        self.spec = DataSpec(fields, spherical_axes(nodes), 1.0, "s", geometry="sphere")
+        self.grid = grid
+        self.num_trajectories, self.num_frames = 1, 2
+        self.times = np.arange(2.0)
+
+    def frames(self, trajectory: int, start: int, stop: int) -> np.ndarray:
+        transform = SphericalTransform(spherical_grid(self.spec, self.grid), 5, dtype=torch.float64)
+        draws = torch.randn(3, 6, 6, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
+        draws[..., 0] = draws[..., 0].real.to(torch.complex128)
+        spectra = draws.tril()
+        scalars = transform.synthesise(spectra[:2])
+        one = torch.cat([scalars, transform.velocity(spectra[1:])]).float().numpy()
+        return np.stack([one * (1 + k) for k in range(start, stop)])
+
+    def parameters(self, trajectory: int) -> np.ndarray:
+        return np.zeros(0, dtype=np.float32)
+
+    def checksum(self) -> str:
+        return "winds"
+
+
+@pytest.mark.parametrize("nodes", ["gauss-legendre", "equiangular"])
+def test_spheres_are_regridded_by_harmonics_and_winds_as_vectors(nodes: str) -> None:
+    view = Regridded(Winds((24, 48), nodes), (12, 20))
+    assert view.method == "spectral"
+    expected = Winds((12, 20), nodes).frames(0, 0, 2)
+    np.testing.assert_allclose(view.frames(0, 0, 2), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=f"24 {nodes} ones, and those of 12 are others. Use regrid=spectral"):
+        Regridded(Winds((24, 48), nodes), (12, 24), "stride")
+
+
+def test_vectors_on_a_sphere_whose_components_are_not_known_are_not_regridded(as_users_run: None) -> None:
+    winds = Winds((24, 48))
+    turned = dataclasses.replace(winds.spec.fields[2], components=("lat", "lon"))
+    winds.spec = winds.spec.replace(fields=(*winds.spec.fields[:2], turned))
+    with pytest.raises(
+        ValueError, match=r"components \('lat', 'lon'\); on a sphere they are \('lon', 'lat'\)"
+    ):
+        Regridded(winds, (12, 20)).frames(0, 0, 1)
 
 
 def test_a_subset_renumbers_trajectories(torus_spec: DataSpec) -> None:

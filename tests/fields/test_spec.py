@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
+from pdesurrogate.fields.spherical.nodes import latitude_rule
 
 VELOCITY = Field("velocity", "m s-1", "vector", ("x", "y"), "flow velocity")
 SMOKE = Field("smoke", "kg m-3")
@@ -47,6 +49,16 @@ def test_coordinates_of_nodes_omit_the_far_end_and_those_of_cells_are_centres():
     np.testing.assert_allclose(SPEC.axes[0].coordinates(4), [-0.75, -0.25, 0.25, 0.75])
 
 
+@pytest.mark.parametrize("nodes", ["gauss-legendre", "equiangular", "cell-centred"])
+def test_latitudes_of_a_rule_are_its_own_and_run_the_way_that_the_axis_says(nodes):
+    north_first = Axis("lat", 180.0, "open", "degrees_north", -90.0, nodes=nodes, is_descending=True)
+    south_first = dataclasses.replace(north_first, is_descending=False)
+    expected = 90 - np.rad2deg(latitude_rule(nodes, 9)[0])
+    np.testing.assert_allclose(north_first.coordinates(9), expected, rtol=0, atol=1e-13)
+    np.testing.assert_array_equal(south_first.coordinates(9), north_first.coordinates(9)[::-1])
+    assert north_first.coordinates(9)[0] > 75
+
+
 def test_a_spec_comes_back_from_json_unchanged():
     text = json.dumps(SPEC.to_dict())
     assert DataSpec.from_dict(json.loads(text)) == SPEC
@@ -79,6 +91,10 @@ def test_a_spec_can_be_a_key_because_it_is_frozen():
         ({"axes": (Axis("y", 2.0, "wall", "km"), Axis("x", 3.0, units="m"))}, "units of axes are"),
         ({"axes": (Axis("y", 2.0, "open", "m"), Axis("x", 3.0, units="m"))}, "boundaries are"),
         ({"axes": (Axis("y", 2.0, "wall", "m"), Axis("x", 3.1, units="m"))}, "lengths are"),
+        (
+            {"axes": (dataclasses.replace(SPEC.axes[0], is_descending=True), SPEC.axes[1])},
+            "nodes and directions of axes are",
+        ),
         ({"geometry": "sphere"}, "geometry are"),
         ({"time_units": "h"}, "units of time are"),
         ({"dt": 0.5}, "dt is 0.25 on one side and 0.5 on the other"),
@@ -111,6 +127,12 @@ def test_words_for_people_and_rounding_do_not_count_as_differences():
             lambda: Axis("x", 1.0, "slip"),
             "boundary of axis 'x' is 'slip'; allowed: 'periodic', 'wall', 'open'",
         ),
+        (
+            lambda: Axis("lat", 180.0, nodes="chebyshev"),
+            "nodes of axis 'lat' is 'chebyshev'; allowed: 'gauss-",
+        ),
+        (lambda: Axis("x", 1.0, nodes="equiangular"), "belong to an axis 'lat' without offset"),
+        (lambda: Axis("lat", 180.0, offset=0.5, nodes="equiangular"), "offset = 0.5"),
         (lambda: Axis("x", 0.0), "length of axis 'x' is 0.0; it must be positive"),
         (lambda: Axis("x", math.nan), "length of axis 'x' is nan"),
         (lambda: SPEC.replace(dt=0.0), "dt is 0.0; the time between frames must be positive"),

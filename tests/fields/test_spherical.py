@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pdesurrogate.fields.spherical.grid import SphericalGrid
+from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.fields.spherical.grid import SphericalGrid, spherical_axes, spherical_grid
 from pdesurrogate.fields.spherical.transforms import SphericalTransform
 
 GRIDS = [
@@ -237,3 +238,32 @@ def test_bad_grids_and_options_are_refused_by_name() -> None:
         transform.analyse(torch.zeros(16, 8))
     with pytest.raises(ValueError, match="truncation T = 7 has 8 degrees"):
         transform.synthesise(torch.zeros(7, 7, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("north_first", [True, False])
+@pytest.mark.parametrize("nodes", ["gauss-legendre", "equiangular", "cell-centred"])
+def test_a_spec_of_a_sphere_knows_its_grid(nodes: str, north_first: bool) -> None:
+    axes = spherical_axes(nodes, north_first=north_first)
+    spec = DataSpec((Field("height", "m"),), axes, 1.0, geometry="sphere")
+    grid = spherical_grid(DataSpec.from_dict(spec.to_dict()), (9, 16))
+    assert grid == SphericalGrid(9, 16, nodes, north_first)
+    for axis, angle in zip(axes, (grid.latitudes, grid.longitudes), strict=True):
+        np.testing.assert_allclose(axis.coordinates(len(angle)), np.rad2deg(angle), rtol=0, atol=1e-12)
+
+
+def test_a_grid_is_not_made_up_where_the_spec_does_not_say_it(as_users_run: None) -> None:
+    lat, lon = spherical_axes()
+    fields = (Field("height"),)
+    for axes, geometry in (
+        ((lat, lon), "plane"),
+        ((Axis("lat", 180.0, "open"), lon), "sphere"),
+        ((lon, lat), "sphere"),
+    ):
+        with pytest.raises(ValueError, match="a rule"):
+            spherical_grid(DataSpec(fields, axes, 1.0, geometry=geometry), (8, 16))
+    with pytest.raises(ValueError, match="run eastwards from the first column"):
+        spherical_grid(
+            DataSpec(fields, (lat, Axis("lon", 360.0, offset=0.5)), 1.0, geometry="sphere"), (8, 16)
+        )
+    with pytest.raises(ValueError, match="two sizes"):
+        spherical_grid(DataSpec(fields, (lat, lon), 1.0, geometry="sphere"), (8,))

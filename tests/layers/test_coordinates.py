@@ -5,6 +5,7 @@ import torch
 
 from pdesurrogate.fields import Axis
 from pdesurrogate.fields.fourier import resample
+from pdesurrogate.fields.spherical.grid import SphericalGrid, spherical_axes
 from pdesurrogate.layers import append_coordinates, num_coordinate_channels
 
 CHANNEL = (Axis("y", 2.0, "wall", offset=0.5), Axis("x", 3.0))
@@ -26,6 +27,13 @@ def test_linear_coordinates_are_the_positions_of_the_points_over_the_length():
     torch.testing.assert_close(x[0], torch.arange(6).double() / 6)
     assert (y == y[:, :1]).all()
     assert (x == x[:1]).all()
+
+
+def test_coordinates_of_a_sphere_fall_from_the_north_pole_at_the_latitudes_of_the_grid():
+    grid = SphericalGrid(6, 8)
+    lat, lon = added(grid.shape, spherical_axes(), "linear")
+    torch.testing.assert_close(lat[:, 0], torch.from_numpy(grid.latitudes / math.pi + 0.5))
+    torch.testing.assert_close(lon[0], torch.arange(8).double() / 8)
 
 
 def test_periodic_coordinates_wind_around_periodic_axes_and_stay_linear_elsewhere():

@@ -116,14 +116,3 @@ def test_half_precision_is_summed_in_single_precision(square):
 def test_shapes_that_would_broadcast_are_refused(square):
     with pytest.raises(ValueError, match="Nothing is broadcast"):
         relative_l2(torch.zeros(1, 1, 2, 8, 8), torch.zeros(1, 1, 2, 8, 8), square)
-
-
-def test_equal_point_weights_are_refused_on_a_sphere():
-    spec = DataSpec(
-        fields=(Field("height"),),
-        axes=(Axis("lat", 180.0, "open"), Axis("lon", 360.0)),
-        dt=1.0,
-        geometry="sphere",
-    )
-    with pytest.raises(ValueError, match="wrong on a sphere"):
-        relative_l2(torch.zeros(1, 1, 1, 4, 8), torch.zeros(1, 1, 1, 4, 8), spec)

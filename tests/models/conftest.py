@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
+from pdesurrogate.fields.spherical.grid import spherical_axes
 from pdesurrogate.models import MODELS
 
 SMALL_OPTIONS = {
@@ -13,6 +14,8 @@ SMALL_OPTIONS = {
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
     "tfno": {"width": 6, "depth": 2, "num_modes": 6, "rank": 0.5},
+    "sfno": {"width": 6, "depth": 2, "max_degree": 7},
+    "lsno": {"width": 6, "depth": 2, "max_degree": 7, "cutoff": 0.9, "encoder_cutoff": 0.6},
 }
 """Options for the suites' speed; a model without an entry runs with its defaults."""
 
@@ -23,6 +26,22 @@ VARIANTS = {
     "tfno, cp": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "cp", "rank": 0.2}),
     "tfno, tt": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "tt", "contraction": "factorised"}),
     "tfno, separable": ("tfno", {**SMALL_OPTIONS["tfno"], "separable": True, "joint": True}),
+    "sfno, isotropic": ("sfno", {**SMALL_OPTIONS["sfno"], "isotropic": True, "coordinates": "none"}),
+    "sfno, coarser inside": (
+        "sfno",
+        {**SMALL_OPTIONS["sfno"], "max_degree": 4, "scale_factor": 2, "coordinates": "none", "max_order": 3},
+    ),
+    "lsno, isotropic": ("lsno", {**SMALL_OPTIONS["lsno"], "isotropic": True, "coordinates": "none"}),
+    "lsno, parallel, coarser inside": (
+        "lsno",
+        {
+            **SMALL_OPTIONS["lsno"],
+            "max_degree": 4,
+            "scale_factor": 2,
+            "arrangement": "parallel",
+            "coordinates": "position",
+        },
+    ),
 }
 """Further configurations that go through every suite: name to kind and options."""
 
@@ -54,12 +73,30 @@ CASES = {
     "periodic box": Case(
         DataSpec((Field("density"),), (Axis("z", 1.0), Axis("y", 1.0), Axis("x", 1.0)), 0.1), (8, 6, 8), 1, 2
     ),
+    "sphere": Case(
+        DataSpec(
+            (Field("height", "m"), VORTICITY),
+            spherical_axes(),
+            0.1,
+            geometry="sphere",
+            parameters=(Parameter("rotation_rate", "s-1"),),
+        ),
+        (10, 20),
+        2,
+        2,
+    ),
 }
 
 
 def configurations():
     known = {name: (name, SMALL_OPTIONS.get(name, {})) for name in MODELS.names()}
     return {**known, **VARIANTS}
+
+
+def suits(configuration, geometry):
+    """Whether a configuration declares a geometry; a peer's adapter learns its own with its options."""
+    kind, _ = configurations()[configuration]
+    return geometry in getattr(MODELS.get(kind), "geometries", {"plane"})
 
 
 def build(configuration, case, **changes):
@@ -77,10 +114,22 @@ def windows(case, batch=2, grid=None, dtype=torch.float32):
 
 
 def pytest_generate_tests(metafunc):
-    if "configuration" in metafunc.fixturenames:
-        metafunc.parametrize("configuration", configurations())
+    """Run a suite over the configurations and cases whose geometries fit; without a case, on the plane."""
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", CASES.values(), ids=CASES)
+        pairs = {
+            f"{configuration}-{name}": (configuration, case)
+            for name, case in CASES.items()
+            for configuration in configurations()
+            if suits(configuration, case.spec.geometry)
+        }
+        if "configuration" in metafunc.fixturenames:
+            metafunc.parametrize(("configuration", "case"), pairs.values(), ids=pairs)
+        else:
+            metafunc.parametrize("case", CASES.values(), ids=CASES)
+    elif "configuration" in metafunc.fixturenames:
+        metafunc.parametrize("configuration", [c for c in configurations() if suits(c, "plane")])
+    if "spherical_configuration" in metafunc.fixturenames:
+        metafunc.parametrize("spherical_configuration", [c for c in configurations() if suits(c, "sphere")])
 
 
 @pytest.fixture
@@ -106,6 +155,11 @@ def sample_windows():
 @pytest.fixture
 def line():
     return CASES["line"]
+
+
+@pytest.fixture
+def sphere():
+    return CASES["sphere"]
 
 
 @pytest.fixture

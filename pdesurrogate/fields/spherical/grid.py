@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
+from ..spec import Axis, DataSpec
 from .nodes import LatitudeNodes, exact_degree, latitude_rule
 
 
@@ -88,3 +90,50 @@ class SphericalGrid:
             f"longitudes, which analyse {what} exactly up to T = {largest}. Use a truncation from 0 to {largest}"
             + (f", or at least {num_lat} x {degree + 1} points." if truncation > 0 else ".")
         )
+
+
+def spherical_axes(
+    nodes: LatitudeNodes | str = "gauss-legendre", *, north_first: bool = True
+) -> tuple[Axis, Axis]:
+    """Return the axes ``(lat, lon)`` of the whole sphere in degrees, from which a spec of spherical data is made.
+
+    Raises:
+        ValueError: for an unknown rule of the latitudes.
+    """
+    lat = Axis(
+        "lat",
+        180.0,
+        "open",
+        "degrees_north",
+        origin=-90.0,
+        nodes=nodes,
+        is_descending=north_first,
+    )
+    return lat, Axis("lon", 360.0, "periodic", "degrees_east")
+
+
+def spherical_grid(spec: DataSpec, sizes: Sequence[int]) -> SphericalGrid:
+    """Return the points of data on a sphere, with their latitudes, quadrature weights and transforms.
+
+    Args:
+        spec: of the data.
+        sizes: number of latitudes and of longitudes.
+
+    Raises:
+        ValueError: for a spec that is not on a sphere, whose axes are not the latitudes of a rule and longitudes from
+            0 on, or for sizes of another number of axes.
+    """
+    if spec.geometry != "sphere" or spec.axis_names != ("lat", "lon") or spec.axes[0].nodes is None:
+        raise ValueError(
+            f"a spherical grid was asked of a spec of geometry {spec.geometry!r} with the axes {spec.axes}. It needs "
+            "geometry 'sphere' and the axes of spherical_axes: (lat, lon), the latitudes after a rule."
+        )
+    lat, lon = spec.axes
+    if lon.offset or lon.is_descending or lon.boundary != "periodic":
+        raise ValueError(
+            f"longitudes must be periodic and run eastwards from the first column; given: {lon}."
+        )
+    if len(sizes) != 2:
+        raise ValueError(f"a spherical grid has two sizes, (lat, lon); given: {tuple(sizes)}.")
+    num_lat, num_lon = sizes
+    return SphericalGrid(num_lat, num_lon, spec.axes[0].nodes, north_first=lat.is_descending)

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from .grid import SphericalGrid
@@ -40,16 +40,25 @@ class OrderGroup:
 
 @dataclass(frozen=True)
 class PackedModes:
-    """Where the modes ``0 <= m <= l <= T`` of a triangular truncation T stand in a packed spectrum."""
+    """Where the modes ``0 <= m <= l <= T`` of a truncation T stand in a packed spectrum.
+
+    The truncation is triangular, or trapezoidal where ``max_order`` keeps fewer orders than degrees.
+    """
 
     truncation: int
+    max_order: int | None = None
+
+    @property
+    def num_orders(self) -> int:
+        """Orders that are kept, from 0 on."""
+        return 1 + (self.truncation if self.max_order is None else self.max_order)
 
     @cached_property
     def groups(self) -> tuple[OrderGroup, ...]:
         """The groups of orders, ascending."""
         groups, place = [], 0
-        for first in range(0, self.truncation + 1, ORDERS_PER_GROUP):
-            count = min(ORDERS_PER_GROUP, self.truncation + 1 - first)
+        for first in range(0, self.num_orders, ORDERS_PER_GROUP):
+            count = min(ORDERS_PER_GROUP, self.num_orders - first)
             groups.append(OrderGroup(first, count, (self.truncation - first) // 2 + 1, place))
             place += groups[-1].num_modes
         return tuple(groups)
@@ -79,13 +88,10 @@ class LegendreProducts:
     def __init__(self, grid: SphericalGrid, truncation: int, dtype: torch.dtype, device: str) -> None:
         self.modes = PackedModes(truncation)
         self.num_lat = grid.num_lat
-        scalar, vector = _tables(self.modes, grid)
+        scalar, vector = scalar_tables(self.modes, grid), _vector_tables(self.modes, grid)
         self._scalar = [torch.from_numpy(table).flatten(0, 1).to(device, dtype) for table in scalar]
         self._vector = [torch.from_numpy(table).flatten(0, 1).to(device, dtype) for table in vector]
-        weights = 2 * np.pi * grid.weights[: (grid.num_lat + 1) // 2]
-        if grid.num_lat % 2:
-            weights[-1] /= 2  # the equator is folded upon itself
-        self._weights = torch.from_numpy(weights).to(device, dtype)
+        self._weights = torch.from_numpy(folded_weights(grid)).to(device, dtype)
 
     def synthesise(self, modes: Float[Tensor, "column mode"]) -> Float[Tensor, "order column lat"]:
         """Return ``Σ_l P_lm û_lm``."""
@@ -145,18 +151,35 @@ def _block(modes: Float[Tensor, "column mode"], group: OrderGroup) -> Float[Tens
     return block.unflatten(1, (group.count, 2, group.rows))
 
 
-def _tables(modes: PackedModes, grid: SphericalGrid) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return for each group ``P`` as (order, parity, lat, row) and ``m P / sin θ`` beside ``dP/dθ`` as (.., 2 row)."""
+def folded_weights(grid: SphericalGrid) -> Float64[np.ndarray, " half"]:
+    """Return ``2π w`` of the latitudes of one hemisphere, for sums over a field's even and odd parts."""
+    weights = 2 * np.pi * grid.weights[: (grid.num_lat + 1) // 2]
+    if grid.num_lat % 2:
+        weights[-1] /= 2  # the equator is folded upon itself
+    return weights
+
+
+def scalar_tables(modes: PackedModes, grid: SphericalGrid) -> list[Float64[np.ndarray, "order 2 half row"]]:
+    """Return ``P_lm`` of each group on one hemisphere; zero beyond the truncation."""
     half = (grid.num_lat + 1) // 2
-    scalar = [np.zeros((g.count, 2, half, g.rows)) for g in modes.groups]
-    vector = [np.zeros((g.count, 2, half, 2 * g.rows)) for g in modes.groups]
-    for degree, (values, over_sine, by_colatitude) in enumerate(
+    tables = [np.zeros((g.count, 2, half, g.rows)) for g in modes.groups]
+    for degree, (values, _, _) in enumerate(legendre_degrees(modes.truncation, grid.colatitudes[:half])):
+        for group, table in zip(modes.groups, tables, strict=True):
+            m = np.arange(group.first, min(group.first + group.count, degree + 1))
+            table[m - group.first, (degree - m) % 2, :, (degree - m) // 2] = values[m]
+    return tables
+
+
+def _vector_tables(modes: PackedModes, grid: SphericalGrid) -> list[Float64[np.ndarray, "order 2 half row2"]]:
+    """Return ``m P_lm / sin θ`` beside ``dP_lm/dθ`` of each group on one hemisphere."""
+    half = (grid.num_lat + 1) // 2
+    tables = [np.zeros((g.count, 2, half, 2 * g.rows)) for g in modes.groups]
+    for degree, (_, over_sine, by_colatitude) in enumerate(
         legendre_degrees(modes.truncation, grid.colatitudes[:half])
     ):
-        for group, single, pair in zip(modes.groups, scalar, vector, strict=True):
+        for group, table in zip(modes.groups, tables, strict=True):
             m = np.arange(group.first, min(group.first + group.count, degree + 1))
             i, parity, k = m - group.first, (degree - m) % 2, (degree - m) // 2
-            single[i, parity, :, k] = values[m]
-            pair[i, parity, :, k] = over_sine[m]
-            pair[i, 1 - parity, :, group.rows + k] = by_colatitude[m]
-    return scalar, vector
+            table[i, parity, :, k] = over_sine[m]
+            table[i, 1 - parity, :, group.rows + k] = by_colatitude[m]
+    return tables
