@@ -1,9 +1,11 @@
-"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, folding."""
+"""Bricks that more than one model uses: spectral convolution, local kernels, boundaries, coordinates, folding."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
+from .filter_basis import BASES, filter_basis
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .local_kernels import DifferentialKernel, IntegralKernel, LocalKernel, PlainKernel, apply_kernels
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
@@ -14,20 +16,27 @@ from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_
 
 __all__ = [
     "BACKENDS",
+    "BASES",
     "COORDINATES",
     "MEMORY_MODES",
     "PRECISIONS",
     "BoundaryConv",
     "ChannelMixing",
+    "DifferentialKernel",
     "FourierLayerWeights",
+    "IntegralKernel",
+    "LocalKernel",
+    "PlainKernel",
     "PointwiseLinear",
     "PointwiseMLP",
     "SpectralConv",
     "append_coordinates",
+    "apply_kernels",
     "available_backends",
     "check_coordinates",
     "check_memory",
     "check_precision",
+    "filter_basis",
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",

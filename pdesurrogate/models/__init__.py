@@ -8,6 +8,8 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
 - ``symmetries``: which of ``"shift"``, ``"rotation"`` (quarter turns) and ``"reflection"`` of a periodic
   square box it commutes with;
 - ``grids``: ``"any"``, ``"multiple of n"`` or ``"fixed"``;
+- ``convergence``, where it takes any grid: the order in the spacing with which its future settles as the grid is
+  refined, None (as if it said nothing) if only aliasing tells one grid from another;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
 """
 
