@@ -1,11 +1,14 @@
 """Bricks that more than one model uses: spectral and spherical convolution, boundaries, coordinates, folding."""
+"""Bricks that more than one model uses: spectral convolution, local kernels, boundaries, coordinates, folding."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
 from .factorised_weights import CONTRACTIONS, FactorisedSpectralWeights
+from .filter_basis import BASES, filter_basis
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .local_kernels import DifferentialKernel, IntegralKernel, LocalKernel, PlainKernel, apply_kernels
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_map
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
@@ -21,6 +24,7 @@ from .spherical_disco import SphericalDisco
 __all__ = [
     "BACKENDS",
     "CONTRACTIONS",
+    "BASES",
     "COORDINATES",
     "FACTORISATIONS",
     "MEMORY_MODES",
@@ -29,13 +33,18 @@ __all__ = [
     "ChannelMixing",
     "Factorisation",
     "FactorisedSpectralWeights",
+    "DifferentialKernel",
     "FourierLayerWeights",
+    "IntegralKernel",
+    "LocalKernel",
+    "PlainKernel",
     "PointwiseLinear",
     "PointwiseMLP",
     "SpectralConv",
     "SphericalConv",
     "SphericalDisco",
     "append_coordinates",
+    "apply_kernels",
     "available_backends",
     "check_backend",
     "check_coordinates",
@@ -44,6 +53,7 @@ __all__ = [
     "check_precision",
     "decompose",
     "degree_matmul",
+    "filter_basis",
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",

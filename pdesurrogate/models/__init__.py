@@ -10,6 +10,8 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
   the mirror images at the equator and at a meridian, and ``"rotation"`` is any rotation, up to the aliasing of
   activations;
 - ``grids``: ``"any"``, ``"multiple of n"`` or ``"fixed"``;
+- ``convergence``, where it takes any grid: the order in the spacing with which its future settles as the grid is
+  refined, None (as if it said nothing) if only aliasing tells one grid from another;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
 """
 

@@ -11,6 +11,7 @@ from pdesurrogate.models import MODELS
 
 SMALL_OPTIONS = {
     "fno": {"width": 6, "depth": 2, "num_modes": 6},
+    "localno": {"width": 6, "depth": 2, "num_modes": 6, "radius": 0.3, "reference_grid": 16},
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
     "tfno": {"width": 6, "depth": 2, "num_modes": 6, "rank": 0.5},
@@ -21,6 +22,16 @@ SMALL_OPTIONS = {
 
 VARIANTS = {
     "fno_3d": ("fno", {"width": 6, "depth": 2, "num_modes": 2, "time": "axis", "padding": 0.5}),
+    "localno, antisymmetric and integral by turns": (
+        "localno",
+        {
+            **SMALL_OPTIONS["localno"],
+            "local": ["antisymmetric", "integral"],
+            "basis": "morlet",
+            "basis_shape": 2,
+        },
+    ),
+    "localno, control": ("localno", {**SMALL_OPTIONS["localno"], "local": "conv", "depthwise": True}),
     "fno with positions": ("fno", {**SMALL_OPTIONS["fno"], "coordinates": "periodic"}),
     "tfno, joint": ("tfno", {**SMALL_OPTIONS["tfno"], "joint": True, "contraction": "reconstructed"}),
     "tfno, cp": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "cp", "rank": 0.2}),

@@ -1,5 +1,7 @@
 """Models for any grid are functions between fields: the same field on another grid gives the same future."""
 
+import math
+
 import pytest
 import torch
 
@@ -25,9 +27,9 @@ def test_a_band_limited_input_gives_the_same_future_at_32_48_64_and_65_points(
     configuration, name, request, build_model
 ):
     case = request.getfixturevalue("plane" if name == "periodic plane" else "line")
-    model = build_model(configuration, case).double() if configuration != "neuralop" else None
-    if model is None or model.grids != "any":
-        pytest.skip("made for special grids")
+    model = for_any_grid(configuration, case, build_model)
+    if getattr(model, "convergence", None) is not None:
+        pytest.skip("its future settles with an order that it declares")
     frames, parameters = smooth_windows(case)
     reference = future_on(model, frames, parameters, 96, case.spec.ndim)
     errors = {
@@ -39,3 +41,30 @@ def test_a_band_limited_input_gives_the_same_future_at_32_48_64_and_65_points(
     # What is left is the aliasing of the activations, which falls fast with the number of points.
     assert errors[32] < 1e-2, errors
     assert max(errors[48], errors[64], errors[65]) < 1e-3, errors
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["periodic plane", "line"])
+def test_a_future_settles_with_the_declared_order_as_the_grid_is_refined(
+    configuration, name, request, build_model
+):
+    case = request.getfixturevalue("plane" if name == "periodic plane" else "line")
+    model = for_any_grid(configuration, case, build_model)
+    declared = getattr(model, "convergence", None)
+    if declared is None:
+        pytest.skip("only aliasing tells its grids apart")
+    frames, parameters = smooth_windows(case)
+    coarse, middle, fine = (
+        future_on(model, frames, parameters, size, case.spec.ndim) for size in (32, 64, 128)
+    )
+    change = ((coarse - middle).norm() / fine.norm()).item(), ((middle - fine).norm() / fine.norm()).item()
+    order = math.log2(change[0] / change[1])
+    assert declared - 0.2 < order < declared + 0.6, (order, change)
+    assert change[1] < 2e-2, change
+
+
+def for_any_grid(configuration, case, build_model):
+    model = build_model(configuration, case).double() if configuration != "neuralop" else None
+    if model is None or model.grids != "any":
+        pytest.skip("made for special grids")
+    return model

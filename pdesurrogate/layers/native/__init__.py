@@ -1,7 +1,8 @@
-"""The pointwise half of a Fourier layer in one pass over the points, compiled on demand and never required."""
+"""The pointwise half of a Fourier layer, and filters, in C++: compiled on demand and never required."""
 
 from __future__ import annotations
 
+from .filters import filter_lines
 from .loader import native_library, reason_without_native
 from .pointwise import (
     BlockGradients,
@@ -18,6 +19,7 @@ __all__ = [
     "BlockWeights",
     "block_backward",
     "block_forward",
+    "filter_lines",
     "mlp_backward",
     "mlp_forward",
     "native_applies",

@@ -1,4 +1,4 @@
-"""Build and load ``pointwise.cpp`` for the processor that runs it.
+"""Build and load ``pointwise.cpp`` and ``filters.cpp`` for the processor that runs them.
 
 The library is compiled once per source, compiler and instruction set (about two seconds) and kept in the
 user's cache folder, ``$XDG_CACHE_HOME/pdesurrogate`` or ``~/.cache/pdesurrogate``. The file is written
@@ -22,7 +22,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("pointwise.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("pointwise.cpp", "filters.cpp"))
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-fopenmp")
 # Not -ffast-math: its start-up code switches denormal numbers off in the whole process, and NaN must stay NaN.
 
@@ -66,13 +66,15 @@ def build(cache: Path | None = None, compiler: str | None = None) -> Path:
     folder = _private(cache or _cache_folder())
     # The predefined macros name the compiler's version and every instruction set that it found here.
     macros = _run([command, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    key = hashlib.sha256(SOURCE.read_bytes() + repr(FLAGS).encode() + macros.encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        b"".join(source.read_bytes() for source in SOURCES) + repr(FLAGS).encode() + macros.encode()
+    ).hexdigest()[:16]
     library = folder / f"pointwise-{key}.so"
     if not library.is_file():
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / library.name
-            _run([command, *FLAGS, "-shared", "-fPIC", "-o", str(made), str(SOURCE)])
+            _run([command, *FLAGS, "-shared", "-fPIC", "-o", str(made), *map(str, SOURCES)])
             made.replace(library)
         log.info("Compiled the pointwise kernel in %.1f s: %s", time.perf_counter() - start, library)
     return library
