@@ -1,5 +1,4 @@
-"""Bricks that more than one model uses: spectral and spherical convolution, boundaries, coordinates, folding."""
-"""Bricks that more than one model uses: spectral convolution, local kernels, boundaries, coordinates, folding."""
+"""Bricks that more than one model uses: spectral, spherical and local convolution, boundaries, coordinates, folding."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
@@ -16,24 +15,24 @@ from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
-from .tensor_decompositions import decompose
-from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 from .spherical_conv import SphericalConv, degree_matmul
 from .spherical_disco import SphericalDisco
+from .tensor_decompositions import decompose
+from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 
 __all__ = [
     "BACKENDS",
-    "CONTRACTIONS",
     "BASES",
+    "CONTRACTIONS",
     "COORDINATES",
     "FACTORISATIONS",
     "MEMORY_MODES",
     "PRECISIONS",
     "BoundaryConv",
     "ChannelMixing",
+    "DifferentialKernel",
     "Factorisation",
     "FactorisedSpectralWeights",
-    "DifferentialKernel",
     "FourierLayerWeights",
     "IntegralKernel",
     "LocalKernel",
