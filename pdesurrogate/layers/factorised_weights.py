@@ -98,12 +98,9 @@ class FactorisedSpectralWeights(nn.Module):
     def mixing(self, layer: int, batch: int) -> ChannelMixing:
         """Return a layer's map of the modes in the form that suits a batch; a traced program counts one sample."""
         mixing = self.factors(layer)
-        if self.contraction == "factorised":
-            return mixing
-        modes, size_in, size_out = mixing.shape
         batch = 1 if torch.compiler.is_compiling() else batch
-        reconstructed = mixing.products_of_dense() + batch * modes * size_in * size_out
-        if self.contraction == "auto" and mixing.products(batch) <= reconstructed:
+        is_cheaper = mixing.cost(batch) <= mixing.cost_of_dense(batch)
+        if self.contraction == "factorised" or (self.contraction == "auto" and is_cheaper):
             return mixing
         with products_in("full", mixing.weight.device):
             return mixing.dense()

@@ -12,6 +12,7 @@ from pdesurrogate.layers import (
     spectral_conv,
     spectral_operator,
 )
+from pdesurrogate.layers.channel_mixing import NUMBER_COST
 from pdesurrogate.layers.real_pairs import pair_contract, pair_multiply
 
 NUM_MODES, KEPT, WIDTH, RANK = (3, 4), 9, 4, 3
@@ -112,14 +113,16 @@ def test_a_graph_that_is_kept_can_be_walked_twice_and_one_that_is_not_cannot(ten
         torch.autograd.grad(loss, u)
 
 
-def test_the_counted_products_are_those_of_the_matrices_sizes():
-    """Two matrices of rank 3 and 2 around 3 x 2 ones; against 4 x 4 ones."""
+def test_the_predicted_cost_counts_the_products_of_the_matrices_sizes_and_the_numbers_between():
+    """Matrices of rank 3 and 2 around 3 x 2 ones; against 4 x 4 ones."""
     shapes = SHAPES["matrices between matrices"]
     mixing = ChannelMixing(*[randn(*shape) for shape in shapes])
-    assert mixing.products(batch=5) == 5 * KEPT * (WIDTH * RANK + RANK * 2 + 2 * WIDTH)
-    assert mixing.dense().products(batch=5) == 5 * KEPT * WIDTH * WIDTH
-    assert mixing.products_of_dense() == KEPT * (RANK * 2 * WIDTH + WIDTH * RANK * WIDTH)
-    assert mixing.dense().products_of_dense() == 0
+    products = WIDTH * RANK + RANK * 2 + 2 * WIDTH
+    assert mixing.cost(batch=5) == 5 * KEPT * (products + NUMBER_COST * (RANK + 2))
+    assert mixing.dense().cost(batch=5) == 5 * KEPT * WIDTH * WIDTH
+    products = KEPT * (RANK * 2 * WIDTH + WIDTH * RANK * WIDTH)
+    numbers = KEPT * (RANK * WIDTH + WIDTH * WIDTH)
+    assert mixing.cost_of_dense(batch=5) == 5 * KEPT * WIDTH**2 + products + NUMBER_COST * numbers
 
 
 @torch.no_grad()
