@@ -29,8 +29,9 @@ class SphericalFlow:
         dtype: real dtype of the fields.
         device: where they live.
         radius: of the sphere.
-        rotation: its angular velocity Ω; ``f = 2Ω sin(lat)``.
+        rotation: its angular velocity Ω; ``f = 2Ω sin(lat)`` where the axes agree.
         gravity: g.
+        tilt: angle between the axis of rotation and the grid's.
         orography: height of the ground on the grid, one for all trajectories or one each.
 
     Raises:
@@ -47,6 +48,7 @@ class SphericalFlow:
         radius: float,
         rotation: float,
         gravity: float,
+        tilt: float = 0.0,
         orography: Float[Tensor, "#batch lat lon"] | None = None,
     ) -> None:
         grid.require(truncation, product=2)
@@ -61,7 +63,8 @@ class SphericalFlow:
         self._laplacian = self.laplacian.to(dtype)
         self._to_potential = (radius * self._packed.inverse_laplacian).to(dtype)
         self._is_deviation = (degree > 0).to(dtype)
-        coriolis = 2 * rotation * torch.from_numpy(grid.latitudes).sin()
+        phi, lam = torch.from_numpy(grid.latitudes), torch.from_numpy(grid.longitudes)[:, None, None]
+        coriolis = 2 * rotation * (phi.sin() * math.cos(tilt) - lam.cos() * phi.cos() * math.sin(tilt))
         self._coriolis = coriolis.to(device=device, dtype=dtype)
         self._ground = 0.0 if orography is None else self._packed.analyse(_longitude_first(orography))
 

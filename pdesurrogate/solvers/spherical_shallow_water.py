@@ -50,6 +50,8 @@ class SphericalShallowWater:
         radius: a, m.
         rotation: Ω, 1/s.
         gravity: g, m/s².
+        tilt: angle α in radians between the axis of rotation and the grid's, for verification: ``f = 2Ω (sin(lat) cos α
+            - cos(lon) cos(lat) sin α)`` (Williamson et al., eq. 96).
         orography: b in m on the state's grid, ``(lat, lon)`` or one a trajectory; None where the ground is flat.
         diffusion_time: τ in s, the time in which the smallest scale decays by e; None for no diffusion.
         diffusion_order: p, even.
@@ -68,6 +70,7 @@ class SphericalShallowWater:
     radius: float = 6.37122e6
     rotation: float = 7.292e-5
     gravity: float = 9.80616
+    tilt: float = 0.0
     orography: Float[Tensor, "*ground lat lon"] | None = None
     diffusion_time: float | None = None
     diffusion_order: int = 8
@@ -83,8 +86,9 @@ class SphericalShallowWater:
         for name, value in positive.items():
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        if not math.isfinite(self.rotation):
-            raise ValueError(f"rotation is {self.rotation}; it must be finite.")
+        for name, value in (("rotation", self.rotation), ("tilt", self.tilt)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; it must be finite.")
         if self.diffusion_order < 2 or self.diffusion_order % 2:
             raise ValueError(
                 f"diffusion_order is {self.diffusion_order}; it is the order of a derivative: 2, 4, 6, 8, .."
@@ -200,6 +204,7 @@ class SphericalShallowWater:
             radius=self.radius,
             rotation=self.rotation,
             gravity=self.gravity,
+            tilt=self.tilt,
             orography=ground[part] if ground is not None and len(ground) > 1 else ground,
         )
 

@@ -11,6 +11,7 @@ from pdesurrogate.cli import COMMANDS, conf_dir
 from pdesurrogate.config_errors import check_group_options
 from pdesurrogate.data import DATASETS
 from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.fields.spherical.grid import spherical_axes
 from pdesurrogate.metrics import METRICS
 from pdesurrogate.models import MODELS
 from pdesurrogate.solvers import GENERATORS
@@ -21,6 +22,7 @@ from pdesurrogate.training.optimisation import Optimisation
 CONF = conf_dir()
 FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml"))
 SPEC = DataSpec(fields=(Field("vorticity"),), axes=(Axis("y", 1.0), Axis("x", 1.0)), dt=1.0)
+SPHERE = SPEC.replace(axes=spherical_axes(), geometry="sphere")
 
 
 def files_of(group: str) -> list[str]:
@@ -34,6 +36,13 @@ def composed(command: str, *overrides: str) -> dict[str, Any]:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     return config
+
+
+def build(section: dict[str, Any], history: int, horizon: int) -> Any:
+    """Build a model for data on a geometry that it declares."""
+    kind = section.pop("kind")
+    spec = SPEC if "plane" in getattr(MODELS.get(kind), "geometries", {"plane"}) else SPHERE
+    return MODELS.build(kind, spec, history, horizon, **section)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +62,7 @@ def test_every_command_composes(command):
 def test_every_model_file_builds_its_model(name):
     section = composed("train", f"model={name}")["model"]
     horizon = 8 if name == "fno_3d" else 1
-    assert MODELS.build(section.pop("kind"), SPEC, 1, horizon, **section) is not None
+    assert build(section, 1, horizon) is not None
 
 
 @pytest.mark.parametrize("name", files_of("data"))
@@ -109,7 +118,7 @@ def test_every_trainer_file_has_the_same_keys(name):
 def test_every_experiment_composes_into_a_model_that_builds(name):
     config = composed("train", f"experiment={name}")
     section, data = config["model"], config["data"]
-    assert MODELS.build(section.pop("kind"), SPEC, data["history"], data["horizon"], **section) is not None
+    assert build(section, data["history"], data["horizon"]) is not None
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

@@ -6,7 +6,7 @@ import torch
 from pdesurrogate.fields import Axis
 from pdesurrogate.fields.fourier import resample
 from pdesurrogate.fields.spherical.grid import SphericalGrid, spherical_axes
-from pdesurrogate.layers import append_coordinates, num_coordinate_channels
+from pdesurrogate.layers import append_coordinates, check_coordinates, num_coordinate_channels
 
 CHANNEL = (Axis("y", 2.0, "wall", offset=0.5), Axis("x", 3.0))
 BOX = (Axis("y", 1.0, offset=0.5), Axis("x", 1.0))
@@ -54,3 +54,27 @@ def test_periodic_coordinates_are_the_same_function_on_every_grid(size):
 
 def test_without_coordinates_the_field_passes_unchanged():
     assert added((4, 4), BOX, "none").shape[0] == 0
+
+
+def test_on_a_sphere_positions_are_smooth_functions_of_the_point():
+    axes = spherical_axes("equiangular")
+    u = torch.zeros(2, 1, 5, 8)
+    (latitude,) = append_coordinates(u, axes, "latitude")[0, 1:]
+    assert torch.allclose(latitude[:, 0], torch.tensor([1.0, 0.5**0.5, 0.0, -(0.5**0.5), -1.0]), atol=1e-6)
+    assert (latitude == latitude[:, :1]).all()
+    x, y, z = append_coordinates(u, axes, "position")[1, 1:]
+    assert torch.allclose(x**2 + y**2 + z**2, torch.ones(5, 8))
+    assert torch.equal(z, latitude)
+    assert x[2, 0] == 1
+    assert torch.allclose(y[2, 2], torch.tensor(1.0))
+    assert x[0].abs().max() < 1e-6  # one value at the pole, whatever the longitude
+    for kind in ("none", "latitude", "position"):
+        assert append_coordinates(u, axes, kind).shape[1] == 1 + num_coordinate_channels(axes, kind)
+
+
+def test_each_geometry_has_coordinates_of_its_own():
+    check_coordinates("latitude", "sphere")
+    with pytest.raises(ValueError, match="Allowed on a sphere: none, latitude, position"):
+        check_coordinates("periodic", "sphere")
+    with pytest.raises(ValueError, match="Allowed: none, linear, periodic"):
+        check_coordinates("latitude")
