@@ -74,8 +74,8 @@ def _sample(basis: FilterBasis, radius: float, spacings: tuple[float, ...]) -> F
 
 
 def _reaches(radius: float, spacings: Sequence[float]) -> list[tuple[int, float]]:
-    """Return how many points lie within the radius along each axis; those on it count, up to rounding."""
-    return [(math.floor(radius / h * (1 + 1e-9)), h) for h in spacings]
+    """Return how many points lie within the radius along each axis; on it all functions vanish, up to rounding."""
+    return [(math.ceil(radius / h * (1 - 1e-9)) - 1, h) for h in spacings]
 
 
 def _listed(spacings: Sequence[float]) -> str:
