@@ -54,9 +54,9 @@ def _sample(basis: FilterBasis, radius: float, spacings: tuple[float, ...]) -> F
             f"{_listed(spacings)}: it would be a pointwise layer. Give a radius above {max(spacings):g}, two to four "
             "spacings of the coarsest grid, or a finer grid."
         )
-    axes = [
-        torch.arange(-reach, reach + 1, dtype=torch.float64) * h for reach, h in _reaches(radius, spacings)
-    ]
+    # In a traced program the filters are part of it, and runtimes of such programs lack functions in float64.
+    dtype = torch.float32 if torch.compiler.is_compiling() else torch.float64
+    axes = [torch.arange(-reach, reach + 1, dtype=dtype) * h for reach, h in _reaches(radius, spacings)]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij")) / radius
     samples = basis.values(offsets)
     # A program that is being traced has no numbers to look at.
