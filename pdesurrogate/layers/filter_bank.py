@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from .native import filter_lines, native_applies
@@ -28,7 +28,7 @@ class FilterBank:
         filters: values, ``(filter, *box)``, axes in the order of the layout, an odd number of points along each.
     """
 
-    filters: Float64[Tensor, "filter *box"]
+    filters: Float[Tensor, "filter *box"]
 
     @property
     def size(self) -> int:

@@ -54,9 +54,9 @@ def _sample(basis: FilterBasis, radius: float, spacings: tuple[float, ...]) -> F
             f"{_listed(spacings)}: it would be a pointwise layer. Give a radius above {max(spacings):g}, two to four "
             "spacings of the coarsest grid, or a finer grid."
         )
-    axes = [
-        torch.arange(-reach, reach + 1, dtype=torch.float64) * h for reach, h in _reaches(radius, spacings)
-    ]
+    # In a traced program the filters are part of it, and runtimes of such programs lack functions in float64.
+    dtype = torch.float32 if torch.compiler.is_compiling() else torch.float64
+    axes = [torch.arange(-reach, reach + 1, dtype=dtype) * h for reach, h in _reaches(radius, spacings)]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij")) / radius
     samples = basis.values(offsets)
     # A program that is being traced has no numbers to look at.
@@ -74,8 +74,8 @@ def _sample(basis: FilterBasis, radius: float, spacings: tuple[float, ...]) -> F
 
 
 def _reaches(radius: float, spacings: Sequence[float]) -> list[tuple[int, float]]:
-    """Return how many points lie within the radius along each axis; those on it count, up to rounding."""
-    return [(math.floor(radius / h * (1 + 1e-9)), h) for h in spacings]
+    """Return how many points lie within the radius along each axis; on it all functions vanish, up to rounding."""
+    return [(math.ceil(radius / h * (1 - 1e-9)) - 1, h) for h in spacings]
 
 
 def _listed(spacings: Sequence[float]) -> str:

@@ -26,7 +26,7 @@ from .filter_bank import FilterBank, filtered, pieces, reflected
 from .halo import extend, extend_into, fold, interior
 from .local_cost import choose_route
 from .local_spectrum import filter_and_mix_by_spectra
-from .pointwise_mlp import add_product, differentiable_backward
+from .pointwise_mlp import differentiable_backward
 from .precision import products_in
 from .tracing import needs_plain_operations
 
@@ -110,16 +110,8 @@ class _LocalOperator(torch.autograd.Function):
 
                 inputs = differentiable_backward(plain, (u, weights), gradient, ctx.needs_input_grad[:2])
                 return *inputs, None, None, None
-            grad_u = grad_weights = None
-            gradient = gradient.contiguous()
-            if ctx.needs_input_grad[1]:
-                padded = _continued(u, bank.widths, ends, activate)
-                grad_weights = _weights_backward(padded, gradient, weights, bank)
-            if ctx.needs_input_grad[0]:
-                grad_u = _field_backward(gradient, weights, bank, ends)
-                if activate:
-                    grad_u = torch.ops.aten.gelu_backward(grad_u, u)
-            return grad_u, grad_weights, None, None, None
+            grads = _backward(u, weights, gradient.contiguous(), bank, ends, activate, ctx.needs_input_grad)
+            return *grads, None, None, None
 
 
 def _continued(u: Tensor, widths: Sequence[int], ends: Sequence[str], activate: bool) -> Tensor:
@@ -135,37 +127,63 @@ def _mix(padded: Tensor, weights: Tensor, bank: FilterBank) -> Tensor:
     grid = interior(padded, bank.widths).shape[1:-1]
     y = padded.new_empty(padded.shape[0], *grid, weights.shape[-1])
     rows = y.view(-1, y.shape[-1])
-    matrix = weights.flatten(0, 1).contiguous() if weights.ndim == 3 else weights
+    depthwise = weights.ndim == 2
+    matrices = weights if depthwise else weights.flatten(0, 1).contiguous()
     for some, z in pieces(padded, bank, grid, max(padded.shape[-1], y.shape[-1])):
-        if weights.ndim == 2:
-            torch.sum(z * weights, 1, out=rows[some])
-        else:
-            torch.mm(z.flatten(1), matrix, out=rows[some])
+        _mix_rows(z, matrices, rows[some], depthwise=depthwise)
     return y
 
 
-def _weights_backward(padded: Tensor, gradient: Tensor, weights: Tensor, bank: FilterBank) -> Tensor:
-    total = torch.zeros_like(weights)
-    rows = gradient.view(-1, gradient.shape[-1])
-    for some, z in pieces(padded, bank, gradient.shape[1:-1], padded.shape[-1]):
-        if weights.ndim == 2:
-            total.add_((z * rows[some].unsqueeze(1)).sum(0))
-        else:
-            add_product(total.view(-1, total.shape[-1]), z.flatten(1), rows[some])
-    return total
+def _backward(
+    u: Tensor,
+    weights: Tensor,
+    gradient: Tensor,
+    bank: FilterBank,
+    ends: tuple[str, ...],
+    activate: bool,
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, Tensor]:
+    """Return the gradients of ``u`` and of the weights, from the gradient filtered once by the reflected bank, ``z̄``.
 
-
-def _field_backward(gradient: Tensor, weights: Tensor, bank: FilterBank, ends: tuple[str, ...]) -> Tensor:
-    """The same operator with reflected filters and transposed matrices, on the gradient of the continued field."""
+    ``∂/∂v = Σ_m W_mᵀ z̄_m`` is the same operator with reflected filters and transposed matrices, and ``∂/∂W_m`` is the
+    sum over points of ``v z̄_mᵀ``. Points that were added beyond an end take part in both.
+    """
     periodic = [end == "periodic" for end in ends]
-    beyond = tuple("periodic" if p else "zero" for p in periodic)
     added = [0 if p else width for p, width in zip(periodic, bank.widths, strict=True)]
-    # Points that were added beyond an end have gradients too, which the end's own points then take over.
-    sizes = [n + 2 * width for n, width in zip(gradient.shape[1:-1], added, strict=True)]
+    v = F.gelu(u) if activate else u
     if any(added):
-        wide = gradient.new_zeros(gradient.shape[0], *sizes, gradient.shape[-1])
+        v = _continued(v, added, ends, False)
+        wide = torch.zeros(*v.shape[:-1], gradient.shape[-1], dtype=v.dtype, device=v.device)
         interior(wide, added).copy_(gradient)
         gradient = wide
+    beyond = tuple("periodic" if p else "zero" for p in periodic)
     padded = _continued(gradient, bank.widths, beyond, False)
-    transposed = weights.transpose(1, 2).contiguous() if weights.ndim == 3 else weights
-    return fold(_mix(padded, transposed, reflected(bank)), added, ends).contiguous()
+    grad_v = torch.empty_like(v)
+    depthwise = weights.ndim == 2
+    transposed = weights if depthwise else weights.transpose(1, 2).flatten(0, 1).contiguous()
+    v_rows, grad_rows, grid = v.view(-1, v.shape[-1]), grad_v.view(-1, v.shape[-1]), v.shape[1:-1]
+    # Matrices of all filters side by side, ``(in, filter out)``.
+    sums = weights.new_zeros(weights.shape if depthwise else (v.shape[-1], bank.size * gradient.shape[-1]))
+    for some, z in pieces(padded, reflected(bank), grid, max(v.shape[-1], gradient.shape[-1])):
+        if wanted[0]:
+            _mix_rows(z, transposed, grad_rows[some], depthwise=depthwise)
+        if depthwise:
+            for m in range(bank.size):
+                sums[m].add_((z[:, m] * v_rows[some]).sum(0))
+        else:
+            sums.addmm_(v_rows[some].t(), z.flatten(1))
+    total = sums if depthwise else sums.view(v.shape[-1], bank.size, -1).transpose(0, 1).contiguous()
+    if not wanted[0]:
+        return None, total
+    grad_u = fold(grad_v, added, ends).contiguous()
+    return torch.ops.aten.gelu_backward(grad_u, u) if activate else grad_u, total
+
+
+def _mix_rows(z: Tensor, weights: Tensor, out: Tensor, *, depthwise: bool) -> None:
+    """Write ``Σ_m W_m z_m``; ``weights`` are matrices below each other, ``(filter in, out)``, or factors."""
+    if not depthwise:
+        torch.mm(z.flatten(1), weights, out=out)
+        return
+    torch.mul(z[:, 0], weights[0], out=out)
+    for m in range(1, z.shape[1]):
+        out.addcmul_(z[:, m], weights[m])

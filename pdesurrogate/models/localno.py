@@ -62,8 +62,9 @@ class LocalNO(nn.Module):
         depth: number of layers.
         num_modes: kept modes per axis, counting both signs: one number for all axes, or one per axis.
         local: local kernels of all layers, or a list with those of each: ``"none"``, or names joined by ``+``.
-            ``differential`` is a generic stencil scaled by the spacing, ``antisymmetric`` one with ``K(-z) = -K(z)``,
-            ``integral`` the kernel of fixed radius, and ``conv`` a convolution that knows no spacing, the control.
+            ``differential`` is a generic stencil scaled by the spacing, as in the paper's code, ``antisymmetric`` one
+            with ``K(-z) = -K(z)``, ``integral`` the kernel of fixed radius, and ``conv`` a convolution that knows no
+            spacing, the control.
         stencil: odd number of points of differential and plain stencils along each axis.
         reference_grid: points per axis, one number or one each, of the grid on which a differential stencil counts as
             it is drawn; that of training, or one near it.
@@ -99,7 +100,7 @@ class LocalNO(nn.Module):
         width: int = 32,
         depth: int = 4,
         num_modes: int | Sequence[int] = 24,
-        local: str | Sequence[str] = "differential+integral",
+        local: str | Sequence[str] = "antisymmetric+integral",
         stencil: int = 3,
         reference_grid: int | Sequence[int] = 64,
         radius: int | float | None = None,

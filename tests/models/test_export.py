@@ -61,3 +61,53 @@ def test_an_onnx_program_forecasts_on_even_and_odd_grids(traced, plane, sample_w
         (future,) = session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})
         expected = model(history, parameters)
         torch.testing.assert_close(torch.from_numpy(future), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("local", ["differential", "antisymmetric", "conv"])
+def test_stencils_that_carry_the_spacing_are_exported_for_grids_of_any_size(
+    local, traced, plane, build_model, sample_windows
+):
+    _, inputs, sizes = traced
+    model = build_model("localno", plane, num_modes=(6, 4), local=local)
+    program = torch.export.export(model, inputs, dynamic_shapes=sizes, strict=False).module()
+    for batch, grid in enumerate(GRIDS, start=1):
+        others = sample_windows(plane, batch=batch, grid=grid)
+        torch.testing.assert_close(program(*others), model(*others), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("warm", [False, True])
+def test_an_integral_kernel_is_exported_for_one_grid_and_says_why_not_for_all(
+    warm, traced, plane, build_model, sample_windows
+):
+    _, inputs, sizes = traced
+    # Another radius each time, because filters are kept between models.
+    model = build_model("localno", plane, num_modes=(6, 4), radius=0.31 + 0.01 * warm)
+    if warm:
+        model(*inputs)
+    batch = ({0: sizes[0][0]}, {0: sizes[0][0]})
+    program = torch.export.export(model, inputs, dynamic_shapes=batch, strict=False).module()
+    others = sample_windows(plane, batch=3, grid=GRIDS[0])
+    torch.testing.assert_close(program(*others), model(*others), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"more taps on a finer grid.*Export it for one grid"):
+        torch.export.export(model, inputs, dynamic_shapes=sizes, strict=False)
+
+
+@needs_onnx
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_an_onnx_program_of_local_kernels_forecasts_on_its_grid(
+    traced, plane, build_model, sample_windows, tmp_path
+):
+    import onnxruntime
+
+    model = build_model("localno", plane, num_modes=(6, 4))
+    _, inputs, _ = traced
+    path = tmp_path / "localno.onnx"
+    names = {"input_names": ["history", "parameters"], "output_names": ["future"]}
+    torch.onnx.export(model, inputs, path, dynamo=True, verbose=False, **names)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {"history": inputs[0].numpy(), "parameters": inputs[1].numpy()}
+    (future,) = session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})
+    torch.testing.assert_close(torch.from_numpy(future), model(*inputs), rtol=1e-4, atol=1e-5)
