@@ -1,4 +1,4 @@
-"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, folding."""
+"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, regions."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
@@ -7,6 +7,8 @@ from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, four
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
+from .region_share import AllRegions, RegionShare
+from .regions import RegionGrid, split_regions
 from .spectral_backends import BACKENDS, available_backends
 from .spectral_conv import ChannelMixing, SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
@@ -17,11 +19,14 @@ __all__ = [
     "COORDINATES",
     "MEMORY_MODES",
     "PRECISIONS",
+    "AllRegions",
     "BoundaryConv",
     "ChannelMixing",
     "FourierLayerWeights",
     "PointwiseLinear",
     "PointwiseMLP",
+    "RegionGrid",
+    "RegionShare",
     "SpectralConv",
     "append_coordinates",
     "available_backends",
@@ -41,5 +46,6 @@ __all__ = [
     "spectral_synthesis",
     "spectral_weight_from_neuralop",
     "spectral_weight_to_neuralop",
+    "split_regions",
     "unfold_frames",
 ]
