@@ -11,6 +11,11 @@ from pdesurrogate.models import MODELS
 SMALL_OPTIONS = {
     "fno": {"width": 6, "depth": 2, "num_modes": 6},
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
+    "mgtfno": {
+        "base": "fno",
+        "base_options": {"width": 4, "depth": 2, "num_modes": 4},
+        "process": "batch",
+    },
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
 }
 """Options for the suites' speed; a model without an entry runs with its defaults."""
@@ -18,6 +23,17 @@ SMALL_OPTIONS = {
 VARIANTS = {
     "fno_3d": ("fno", {"width": 6, "depth": 2, "num_modes": 2, "time": "axis", "padding": 0.5}),
     "fno with positions": ("fno", {**SMALL_OPTIONS["fno"], "coordinates": "periodic"}),
+    "mgtfno of unet": (
+        "mgtfno",
+        {
+            "base": "unet",
+            "base_options": {**SMALL_OPTIONS["unet"], "multipliers": [2]},
+            "window_boundary": "open",
+            "low_pass": True,
+            "coordinates": "periodic",
+            "levels": 0,
+        },
+    ),
 }
 """Further configurations that go through every suite: name to kind and options."""
 
