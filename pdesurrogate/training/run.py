@@ -17,7 +17,7 @@ from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
 from ..metrics import METRICS
 from ..models import MODELS
-from ..registry import check_options, load_plugins
+from ..registry import check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
@@ -27,6 +27,7 @@ from .loggers import build_loggers, log_artifact
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .progress import ConsoleProgress
+from .regional_loss import RegionalLoss
 from .unrolls import Unroll
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def train(config: dict[str, Any]) -> float:
     check_options("optim", Optimisation, config["optim"])
     optimisation = Optimisation(**config["optim"])
     data = open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
+    if isinstance(loss, RegionalLoss):
+        loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)
     checkpoint = _resume_checkpoint(config, surrogate)
     module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=_captures(config["trainer"]))
@@ -114,10 +117,14 @@ def _options(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loss(section: Mapping[str, Any]) -> Metric:
     options = _options(section)
-    if options:
-        raise ValueError(f"loss {section['kind']!r} has no options; given: {', '.join(options)}.")
+    regions = options.pop("regions", 1)
+    for option in options:
+        raise ValueError(
+            f"loss {section['kind']!r} has no option {option!r}.{did_you_mean(option, ['regions'])} "
+            "Its options: regions."
+        )
     metric: Metric = METRICS.get(section["kind"])
-    return metric
+    return metric if regions == 1 else RegionalLoss(metric, regions)
 
 
 def _captures(trainer: Mapping[str, Any]) -> bool:
