@@ -115,19 +115,50 @@ def _fno(ours: Side, width: int, num_modes: Sequence[int]) -> Side:
     )
     seconds = time.perf_counter() - start
     state = fno_state_to_neuralop(ours.module.state_dict(), num_modes)
+    _load(peer, state)
+    return Side(NEURALOPERATOR, peer, peer, fno_state_from_neuralop, seconds)
+
+
+def _tfno(ours: Side, width: int, num_modes: Sequence[int]) -> Side | None:
+    """Return neuraloperator's TFNO of the same form and ranks; there is none with joint or separable weights."""
+    from neuralop.models import TFNO
+
+    from pdesurrogate.models.tfno_weights import tfno_state_from_neuralop, tfno_state_to_neuralop
+
+    spectral = ours.module.spectral
+    if spectral.joint or len(spectral.shape) == len(num_modes) + 1:
+        return None
+    form = spectral.factorisation
+    ranks = {"tucker": list(spectral.ranks), "cp": spectral.ranks[0], "tt": [1, *spectral.ranks, 1]}
+    start = time.perf_counter()
+    peer = TFNO(
+        n_modes=tuple(num_modes),
+        in_channels=1,
+        out_channels=1,
+        hidden_channels=width,
+        n_layers=spectral.num_layers,
+        factorization=form,
+        rank=ranks[form],
+    )
+    seconds = time.perf_counter() - start
+    state = tfno_state_to_neuralop(ours.module.state_dict(), num_modes, form)
+    _load(peer, state)
+    return Side(NEURALOPERATOR, peer, peer, lambda state: tfno_state_from_neuralop(state, form), seconds)
+
+
+def _load(peer: nn.Module, state: Mapping[str, Tensor]) -> None:
     try:
         missing = peer.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:
         missing = [str(error)]
     if missing:
         raise OptionError(
-            "neuraloperator's FNO has no such architecture: leave model.* options that change it alone, or give "
-            f"peer=none. It says: {missing[0]}"
+            f"neuraloperator's {type(peer).__name__} has no such architecture: leave model.* options that change it "
+            f"alone, or give peer=none. It says: {missing[0]}"
         )
-    return Side(NEURALOPERATOR, peer, peer, fno_state_from_neuralop, seconds)
 
 
-_PEERS: dict[str, Callable[[Side, int, Sequence[int]], Side]] = {"fno": _fno}
+_PEERS: dict[str, Callable[[Side, int, Sequence[int]], Side | None]] = {"fno": _fno, "tfno": _tfno}
 
 
 def activation_bytes(batch: int, width: int, grid: Sequence[int]) -> int:

@@ -106,7 +106,7 @@ class Contest:
         also = {"width": options.width, "num_modes": list(options.num_modes), "memory": options.memory}
         if options.precision != "full":
             wanted["precision"] = options.precision
-        if options.model in ("fno",):
+        if options.model in ("fno", "tfno"):
             also["coordinates"] = "linear"  # neuraloperator's default embedding
         ours = build_ours(options.model, options.grid, wanted=wanted, also=also)
         self.sides = [ours]

@@ -1,27 +1,35 @@
 """Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, regions."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
+from .channel_mixing import ChannelMixing
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
+from .factorised_weights import CONTRACTIONS, FactorisedSpectralWeights
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
 from .mode_products import mode_matmul, mode_multiply
-from .pointwise_mlp import PointwiseLinear, PointwiseMLP
+from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_map
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
 from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
-from .spectral_backends import BACKENDS, available_backends
-from .spectral_conv import ChannelMixing, SpectralConv, spectral_conv
+from .spectral_backends import BACKENDS, available_backends, check_backend
+from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
+from .tensor_decompositions import decompose
+from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 
 __all__ = [
     "BACKENDS",
+    "CONTRACTIONS",
     "COORDINATES",
+    "FACTORISATIONS",
     "MEMORY_MODES",
     "PRECISIONS",
     "AllRegions",
     "BoundaryConv",
     "ChannelMixing",
+    "Factorisation",
+    "FactorisedSpectralWeights",
     "FourierLayerWeights",
     "PointwiseLinear",
     "PointwiseMLP",
@@ -30,9 +38,12 @@ __all__ = [
     "SpectralConv",
     "append_coordinates",
     "available_backends",
+    "check_backend",
     "check_coordinates",
+    "check_factorisation",
     "check_memory",
     "check_precision",
+    "decompose",
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",
@@ -40,6 +51,7 @@ __all__ = [
     "mode_multiply",
     "num_coordinate_channels",
     "pad_boundaries",
+    "pointwise_map",
     "spectral_analysis",
     "spectral_conv",
     "spectral_operator",

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +28,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..registry import did_you_mean
+from .channel_mixing import ChannelMixing
 from .fourier_layer_node import FourierLayerNode, LayerOptions
 from .pointwise_mlp import plain_mlp
 from .precision import note_slow_bfloat16, products_in, working_dtype
 from .spectral_backends import BACKENDS, choose_backend
-from .spectral_conv import check_spectral_input, spectral_conv
-from .spectral_operator import Box
+from .spectral_conv import check_spectral_input
+from .spectral_operator import Box, spectral_operator
 from .tracing import needs_plain_operations
 
 MEMORY_MODES = ("speed", "lean", "minimal")
@@ -55,14 +57,14 @@ class FourierLayerWeights:
     """Weights of a layer; the last five are None without a channel MLP.
 
     Attributes:
-        spectral: ``R``, ``(mode, in, out, 2)``.
+        spectral: ``R``, ``(mode, in, out, 2)``, or a map of the modes that stands for it.
         skip, skip_bias: ``W`` ``(out, in)`` and ``b``.
         inward, inward_bias: ``M₁`` ``(hidden, in)`` and ``c₁``.
         outward, outward_bias: ``M₂`` ``(out, hidden)`` and ``c₂``.
         gate: ``g``.
     """
 
-    spectral: Tensor
+    spectral: Tensor | ChannelMixing
     skip: Tensor
     skip_bias: Tensor
     inward: Tensor | None = None
@@ -71,9 +73,15 @@ class FourierLayerWeights:
     outward_bias: Tensor | None = None
     gate: Tensor | None = None
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return those that are there, in the order of the attributes."""
-        return tuple(t for t in vars(self).values() if t is not None)
+    @property
+    def mixing(self) -> ChannelMixing:
+        """``R`` as a map of the modes."""
+        return self.spectral if isinstance(self.spectral, ChannelMixing) else ChannelMixing(self.spectral)
+
+    @property
+    def pointwise(self) -> tuple[Tensor, ...]:
+        """All others that are there, in the order of the attributes."""
+        return tuple(t for t in list(vars(self).values())[1:] if t is not None)
 
 
 def fourier_layer(
@@ -103,11 +111,12 @@ def fourier_layer(
         ValueError, TypeError: as `pdesurrogate.layers.spectral_conv`.
     """
     num_modes, grid = tuple(num_modes), (*u.shape[2:-1], u.shape[1])
-    check_spectral_input(u, weights.spectral, Box(num_modes, None, backend, precision), grid, grid)
-    tensors = weights.tensors()
+    mixing = weights.mixing
+    check_spectral_input(u, mixing.weight, Box(num_modes, None, backend, precision), grid, grid)
+    tensors = *mixing.tensors, *weights.pointwise
     dtype = working_dtype(u.dtype, precision)
 
-    def plain(u: Tensor, *tensors: Tensor) -> Tensor:
+    def plain(u: Tensor, *tensors: Any) -> Tensor:
         return _plain_layer(u, *tensors, num_modes=num_modes, options=options)
 
     with products_in(precision, u.device):
@@ -129,7 +138,9 @@ def fourier_layer(
 
 def _plain_layer(
     u: Tensor,
-    spectral: Tensor,
+    weight: Tensor,
+    inward: Tensor | None,
+    outward: Tensor | None,
     skip: Tensor,
     skip_bias: Tensor,
     *mlp: Tensor,
@@ -139,9 +150,9 @@ def _plain_layer(
     """The layer by ordinary operations: what tracers see, and what is differentiated twice."""
     dtype = u.dtype
     v = u if options.first else F.gelu(u)
-    s = spectral_conv(
+    s = spectral_operator(
         v,
-        spectral,
+        ChannelMixing(weight, inward, outward),
         num_modes,
         base=F.linear(v, skip.to(dtype), skip_bias.to(dtype)),
         backend=options.backend,

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..fields.fourier import TruncatedTransform
+from .channel_mixing import ChannelMixing
 from .native import BlockGradients, BlockWeights, block_backward, block_forward, native_applies
 from .pointwise_mlp import add_product, add_sum, differentiable_backward, piece_rows
 from .precision import products_in
@@ -54,6 +55,32 @@ class _Weights(NamedTuple):
     mlp: _Perceptron | None
 
 
+class _Spectral(NamedTuple):
+    """The kept modes of ``v`` and the weights of their map; for a product of matrices also what `_mix` recorded."""
+
+    v_hat: Tensor
+    weights: tuple[Tensor, Tensor | None, Tensor | None]
+    recorded: list[Tensor]
+
+    def mixed(self) -> Tensor:
+        """Return the mixed modes."""
+        if self.recorded:
+            return self.recorded[0].detach()
+        return torch.bmm(self.v_hat, _numbers(self.weights[0], self.v_hat))
+
+    def backward(self, grad_mixed: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Return the gradients of ``v̂`` and of the weights; what is given is used up."""
+        if self.recorded:
+            mixed, *leaves = self.recorded
+            grad_modes, *found = torch.autograd.grad(mixed, leaves, grad_mixed, retain_graph=True)
+            return grad_modes, [None if t is None else found.pop(0) for t in self.weights]
+        # The small spectra are conjugated, never the weight: ∂/∂W = v̂ᴴ ∂, ∂/∂v̂ = ∂ Wᴴ.
+        matrices = _numbers(self.weights[0], self.v_hat)
+        grad_weight = torch.bmm(self.v_hat.conj_physical().transpose(1, 2), grad_mixed)
+        grad_modes = torch.bmm(grad_mixed.conj_physical_(), matrices.transpose(1, 2)).conj_physical_()
+        return grad_modes, [torch.view_as_real(grad_weight), None, None]
+
+
 class FourierLayerNode(torch.autograd.Function):
     """``y`` from ``u``; keeps ``u``, the kept modes of ``v`` and what the memory mode adds."""
 
@@ -64,17 +91,19 @@ class FourierLayerNode(torch.autograd.Function):
         transform: TruncatedTransform,
         options: LayerOptions,
         plain: Callable[..., Tensor],
-        spectral: Tensor,
+        weight: Tensor,
+        inward: Tensor | None,
+        outward: Tensor | None,
         *pointwise: Tensor,
     ) -> Tensor:
         """Return ``y``; ``plain`` computes the same by ordinary operations, for second derivatives."""
         ctx.transform, ctx.options, ctx.plain = transform, options, plain
         differentiable = any(ctx.needs_input_grad)
-        weights, mixing = _cast(u.dtype, pointwise), _mixing(spectral, u.dtype)
+        weights = _cast(u.dtype, pointwise)
         mlp, groups = weights.mlp, _groups(u)
         y = torch.empty_like(u)
-        v_hat = _analyse(u, y, transform, options, groups, mixing.dtype, keep_v=mlp is not None)
-        mixed = torch.bmm(v_hat, mixing)
+        v_hat = _analyse(u, y, transform, options, groups, keep_v=mlp is not None)
+        mixed, mixing = _mix(v_hat, weight, inward, outward, differentiable=differentiable)
         s = hidden = None
         native = mlp is not None and native_applies(u, *pointwise)
         if differentiable and mlp is not None and options.memory != "minimal":
@@ -96,24 +125,42 @@ class FourierLayerNode(torch.autograd.Function):
             _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
             _mlp_and_gate(v, s_group, mlp, options, y[group], None if hidden is None else hidden[group])
         if differentiable:
-            ctx.save_for_backward(u, v_hat, s, hidden, spectral, *pointwise)
+            ctx.num_mixing = len(mixing)
+            ctx.save_for_backward(u, v_hat, s, hidden, weight, inward, outward, *mixing, *pointwise)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """Return the gradients, by ordinary operations where they are to be differentiated again."""
-        u, v_hat, s, hidden, spectral, *pointwise = ctx.saved_tensors
+        u, v_hat, s, hidden, weight, inward, outward, *others = ctx.saved_tensors
+        mixing, pointwise = others[: ctx.num_mixing], others[ctx.num_mixing :]
         options: LayerOptions = ctx.options
         with products_in(options.precision, gradient.device):
             if torch.is_grad_enabled():
                 wanted = ctx.needs_input_grad[0], *ctx.needs_input_grad[4:]
-                inputs = u, spectral, *pointwise
+                inputs = u, weight, inward, outward, *pointwise
                 twice = differentiable_backward(ctx.plain, inputs, gradient, wanted)
                 return twice[0], None, None, None, *twice[1:]
+            spectral = _Spectral(v_hat, (weight, inward, outward), mixing)
             grads = _layer_backward(
-                u, v_hat, s, hidden, spectral, pointwise, gradient.contiguous(), ctx.transform, options
+                u, s, hidden, spectral, pointwise, gradient.contiguous(), ctx.transform, options
             )
             return grads[0], None, None, None, *grads[1:]
+
+
+def _mix(
+    v_hat: Tensor, weight: Tensor, inward: Tensor | None, outward: Tensor | None, *, differentiable: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the mixed modes and, for a map of several factors, its graph: those modes again, and its leaves."""
+    if ChannelMixing(weight, inward, outward).is_dense:
+        return torch.bmm(v_hat, _numbers(weight, v_hat)), []
+    if not differentiable:
+        return ChannelMixing(weight, inward, outward)(v_hat), []
+    leaves = [t.detach().requires_grad_() for t in (v_hat, weight)]
+    ends = [t if t is None else t.detach().requires_grad_() for t in (inward, outward)]
+    with torch.enable_grad():
+        mixed = ChannelMixing(leaves[1], *ends)(leaves[0])
+    return mixed.detach(), [mixed, *leaves, *(t for t in ends if t is not None)]
 
 
 def _analyse(
@@ -122,11 +169,11 @@ def _analyse(
     transform: TruncatedTransform,
     options: LayerOptions,
     groups: list[slice],
-    dtype: torch.dtype,
     *,
     keep_v: bool,
 ) -> Tensor:
     """Return the kept modes of ``v``, and leave ``v`` itself in ``y`` where it is needed again."""
+    dtype = torch.promote_types(u.dtype, torch.float32).to_complex()
     v_hat = torch.empty(transform.num_kept, u.shape[0], u.shape[-1], dtype=dtype, device=u.device)
     for group in groups:
         if options.first:
@@ -162,23 +209,22 @@ def _mlp_and_gate(
 
 def _layer_backward(
     u: Tensor,
-    v_hat: Tensor,
     s: Tensor | None,
     hidden: Tensor | None,
-    spectral: Tensor,
+    spectral: _Spectral,
     pointwise: list[Tensor],
     gradient: Tensor,
     transform: TruncatedTransform,
     options: LayerOptions,
-) -> tuple[Tensor, ...]:
-    weights, mixing = _cast(u.dtype, pointwise), _mixing(spectral, u.dtype)
+) -> tuple[Tensor | None, ...]:
+    weights = _cast(u.dtype, pointwise)
     groups = _groups(u)
     ends = {"first": options.first, "last": options.last}
     native = weights.mlp is not None and native_applies(u, gradient, *pointwise)
     sums = [torch.zeros_like(w) for w in pointwise]
-    mixed = torch.bmm(v_hat, mixing) if weights.mlp is not None and s is None else None
+    mixed = spectral.mixed() if weights.mlp is not None and s is None else None
     grad_u = torch.empty_like(u)
-    grad_mixed = torch.empty(*v_hat.shape[:2], spectral.shape[2], dtype=v_hat.dtype, device=u.device)
+    grad_mixed = torch.empty_like(spectral.v_hat)  # as many channels leave a layer as enter it
     for group in groups:
         if weights.mlp is None:
             grad_s = gradient[group]
@@ -199,14 +245,12 @@ def _layer_backward(
             grad_s = _mlp_backward(s_group, hidden_group, gradient[group], weights.mlp, options, sums[2:6])
         _skip_and_gate_backward(u[group], grad_s, gradient[group], weights, options, sums, grad_u[group])
         transform.synthesise_adjoint(grad_s, out=grad_mixed[:, group])
-    # The small spectra are conjugated, never the weight: ∂/∂W = v̂ᴴ ∂, ∂/∂v̂ = ∂ Wᴴ.
-    grad_spectral = torch.view_as_real(torch.bmm(v_hat.conj_physical().transpose(1, 2), grad_mixed))
-    grad_modes = torch.bmm(grad_mixed.conj_physical_(), mixing.transpose(1, 2)).conj_physical_()
+    grad_modes, grad_spectral = spectral.backward(grad_mixed)
     for group in groups:
         transform.analyse_adjoint(grad_modes[:, group], accumulate=grad_u[group])
         if not options.first:
             _gelu_backward.grad_input(grad_u[group], u[group], grad_input=grad_u[group])
-    return grad_u, grad_spectral, *sums
+    return grad_u, *grad_spectral, *sums
 
 
 def _mlp_backward(
@@ -271,8 +315,8 @@ def _cast(dtype: torch.dtype, pointwise: Sequence[Tensor]) -> _Weights:
     return _Weights(skip, mlp)
 
 
-def _mixing(spectral: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.view_as_complex(spectral.to(torch.promote_types(dtype, torch.float32)).contiguous())
+def _numbers(weight: Tensor, v_hat: Tensor) -> Tensor:
+    return torch.view_as_complex(weight.to(v_hat.dtype.to_real()).contiguous())
 
 
 def _groups(u: Tensor) -> list[slice]:

@@ -84,6 +84,13 @@ class PointwiseMLP(nn.Sequential):
         }
 
 
+def pointwise_map(in_channels: int, hidden: int, out_channels: int, **engine: Any) -> nn.Module:
+    """Return a perceptron at every point, or a linear map where ``hidden`` is 0; ``engine`` is the perceptron's."""
+    if hidden == 0:
+        return PointwiseLinear(in_channels, out_channels)
+    return PointwiseMLP(in_channels, hidden, out_channels, **engine)
+
+
 def plain_mlp(u: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
     """Return ``W₂ σ(W₁ u + b₁) + b₂`` by ordinary operations in the dtype of ``u``."""
     dtype = u.dtype
@@ -179,15 +186,15 @@ def add_sum(total: Tensor, rows: Tensor) -> None:
 
 
 def differentiable_backward(
-    plain: Any, inputs: tuple[Tensor, ...], gradient: Tensor, wanted: tuple[bool, ...]
+    plain: Any, inputs: tuple[Tensor | None, ...], gradient: Tensor, wanted: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """Return gradients of ``plain(*inputs)`` that can be differentiated again, by ordinary operations.
 
     The inputs are first given other names: an input that is a function of another one would otherwise count
     that way twice.
     """
-    names = [t.view_as(t) if want else t for t, want in zip(inputs, wanted, strict=False)]
+    names = [t if t is None or not want else t.view_as(t) for t, want in zip(inputs, wanted, strict=False)]
     out = plain(*names)
-    chosen = [t for t, want in zip(names, wanted, strict=False) if want]
+    chosen = [t for t, want in zip(names, wanted, strict=False) if want and t is not None]
     gradients = iter(torch.autograd.grad(out, chosen, gradient, create_graph=True))
     return tuple(next(gradients) if want else None for want, _ in zip(wanted, inputs, strict=False))

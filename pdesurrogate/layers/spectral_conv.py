@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..fields.fourier import has_real_spectra, kept_shape, require_resolved
-from .mode_products import Modes, mode_matmul
+from .channel_mixing import ChannelMixing
 from .precision import check_precision
 from .spectral_backends import check_backend
 from .spectral_operator import Box, check_field, grid_of, operate, walled
@@ -64,19 +64,6 @@ def spectral_conv(
     check_spectral_input(u, weight, box, grid, out_grid)
     mixing = ChannelMixing(weight)
     return operate(u, mixing, box, out_grid, base, plain=needs_plain_operations(u, weight, base))
-
-
-class ChannelMixing:
-    """One matrix a mode, ``v̂(k) = û(k) W(k)``, in either form of a spectrum."""
-
-    def __init__(self, weight: Float[Tensor, "mode in_channel out_channel plane"]) -> None:
-        self.weight = weight
-
-    def __call__(self, modes: Modes) -> Modes:
-        """Return the mixed modes."""
-        return mode_matmul(modes, self.weight)
-
-    on_planes = __call__
 
 
 def check_spectral_input(

@@ -14,38 +14,28 @@ where ``v_in`` is what entered the layer; the last layer leaves out both outer Ï
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..fields import DataSpec
-from ..fields.fourier import require_resolved
 from ..layers import (
+    ChannelMixing,
     FourierLayerWeights,
-    PointwiseLinear,
     PointwiseMLP,
     SpectralConv,
-    append_coordinates,
-    check_coordinates,
     check_memory,
     check_precision,
-    fold_inputs,
     fourier_layer,
-    num_coordinate_channels,
+    pointwise_map,
 )
-from ..registry import did_you_mean
 from . import MODELS
-from .options import require_at_least, require_dimension, require_geometry
-
-logger = logging.getLogger(__name__)
-
-TIMES = ("channels", "axis")
+from .operator_frame import OperatorFrame
+from .options import require_at_least, require_geometry
 
 
 @MODELS.register("fno")
@@ -114,36 +104,21 @@ class FNO(nn.Module):
     ) -> None:
         super().__init__()
         require_geometry("fno", spec, self.geometries)
-        require_at_least("fno", 1, history=history, horizon=horizon, width=width, depth=depth)
+        require_at_least("fno", 1, width=width, depth=depth)
         require_at_least(
             "fno", 0, channel_mlp=channel_mlp, lift_ratio=lift_ratio, projection_ratio=projection_ratio
         )
-        if time not in TIMES:
-            raise ValueError(
-                f"fno: time is {time!r}.{did_you_mean(time, TIMES)} Allowed: 'channels', 'axis'."
-            )
-        check_coordinates(coordinates)
         check_memory(memory)
         check_precision(precision)
-        self.horizon = horizon
-        self.time_is_axis = time == "axis"
-        self.axis_names = (*spec.axis_names, *(["time"] if self.time_is_axis else []))
-        self.axes = spec.axes
-        self.num_modes = _modes_per_axis(num_modes, self.axis_names)
-        self.coordinates = coordinates
-        self.padding = _padding_per_axis(padding, spec, self.time_is_axis)
-        if self.time_is_axis:
-            self._check_horizon()
-        if coordinates != "none" or any(self.padding[: spec.ndim]):
+        self.frame = OperatorFrame("fno", spec, history, horizon, time, coordinates, padding)
+        self.num_modes = self.frame.modes_per_axis(num_modes)
+        if not self.frame.treats_points_alike:
             self.symmetries = frozenset()
 
-        in_channels = history * spec.num_channels + spec.num_parameters
-        in_channels += num_coordinate_channels(spec.axes, coordinates) + self.time_is_axis
-        out_channels = spec.num_channels * (1 if self.time_is_axis else horizon)
         # Lifting and projection are a small share of the work, and rounding the output would be seen in every error.
         pointwise = {"memory": memory, "precision": "full" if precision == "bf16" else precision}
         engine = {"backend": backend, "memory": memory, "precision": precision}
-        self.lift = _pointwise(in_channels, int(lift_ratio * width), width, **pointwise)
+        self.lift = pointwise_map(self.frame.in_channels, int(lift_ratio * width), width, **pointwise)
         self.blocks = nn.ModuleList(
             FNOBlock(
                 width,
@@ -155,7 +130,9 @@ class FNO(nn.Module):
             )
             for i in range(depth)
         )
-        self.project = _pointwise(width, int(projection_ratio * width), out_channels, **pointwise)
+        self.project = pointwise_map(
+            width, int(projection_ratio * width), self.frame.out_channels, **pointwise
+        )
 
     def check_grid(self, grid: Sequence[int]) -> None:
         """Refuse a grid that cannot carry the kept modes.
@@ -163,10 +140,7 @@ class FNO(nn.Module):
         Raises:
             ValueError: naming the axis and the largest allowed number of modes.
         """
-        ndim = len(self.axes)
-        require_dimension("fno", self.axis_names[:ndim], grid)
-        padded = [n + round(p * n) for n, p in zip(grid, self.padding, strict=False)]
-        require_resolved(self.num_modes[:ndim], padded, self.axis_names)
+        self.frame.check_grid(grid, self.num_modes)
 
     def forward(
         self,
@@ -180,54 +154,11 @@ class FNO(nn.Module):
             ValueError: if there is no sample, or the grid cannot carry the kept modes.
         """
         self.check_grid(history.shape[3:])
-        if 0 in history.shape:
-            raise ValueError(
-                f"fno: the history has shape {tuple(history.shape)}, laid out (batch, history, channel, *space); "
-                "every axis needs at least one entry."
-            )
-        u = self._channels_last(history, parameters)
-        sizes = u.shape[1:-1]
-        v = self._pad(self.lift(u))
+        u = self.frame.enter(history, parameters)
+        v = self.frame.pad(self.lift(u))
         for block in self.blocks:
             v = block(v)
-        for dim, size in enumerate(sizes, start=1):
-            v = v.narrow(dim, 0, size)
-        return self._frames(self.project(v).to(history.dtype))
-
-    def _channels_last(self, history: Tensor, parameters: Tensor) -> Tensor:
-        """Return all input channels as ``(batch, N_d, N_1, .., N_{d-1}, channel)``."""
-        u = append_coordinates(fold_inputs(history, parameters), self.axes, self.coordinates)
-        if not self.time_is_axis:
-            return u.movedim(1, -1).movedim(-2, 1)
-        batch, space = u.shape[0], u.shape[2:]
-        lead = torch.arange(self.horizon, dtype=u.dtype, device=u.device) / self.horizon
-        constant = u.movedim(1, -1).unsqueeze(1).expand(-1, self.horizon, *space, -1)
-        lead = lead.view(1, -1, *[1] * len(space), 1).expand(batch, -1, *space, 1)
-        return torch.cat([constant, lead], dim=-1)
-
-    def _pad(self, v: Tensor) -> Tensor:
-        if not any(self.padding):
-            return v
-        fractions = (self.padding[-1], *self.padding[:-1])
-        pads = [0, 0]
-        for size, fraction in reversed(list(zip(v.shape[1:-1], fractions, strict=True))):
-            pads += [0, round(fraction * size)]
-        return F.pad(v, pads)
-
-    def _frames(self, y: Tensor) -> Tensor:
-        """Return ``(batch, horizon, channel, *space)`` from channels-last output."""
-        if self.time_is_axis:
-            return y.movedim(-1, 2)
-        return y.movedim(-1, 1).movedim(2, -1).unflatten(1, (self.horizon, -1))
-
-    def _check_horizon(self) -> None:
-        size = self.horizon + round(self.padding[-1] * self.horizon)
-        if self.num_modes[-1] > size:
-            raise ValueError(
-                f"fno: {self.num_modes[-1]} modes in time need as many frames and the time axis has {size} "
-                f"(horizon {self.horizon}, padding {self.padding[-1]}). Give num_modes one entry per axis with "
-                f"at most {size} for time, the last one, or a longer horizon."
-            )
+        return self.frame.leave(self.project(self.frame.crop(v, u)).to(history.dtype))
 
 
 class FNOBlock(nn.Module):
@@ -242,6 +173,7 @@ class FNOBlock(nn.Module):
         first: whether this is the first layer, whose input is no pre-activation.
         last: whether this is the last layer, which ends without activation.
         engine: ``backend``, ``memory`` and ``precision``.
+        owns_spectral: whether the layer has spectral weights of its own; otherwise they come with every call.
     """
 
     def __init__(
@@ -253,60 +185,35 @@ class FNOBlock(nn.Module):
         first: bool,
         last: bool,
         engine: Mapping[str, str],
+        owns_spectral: bool = True,
     ) -> None:
         super().__init__()
         self.first, self.last = first, last
         self.engine = dict(engine)
-        self.spectral = SpectralConv(width, width, num_modes, backend=engine["backend"])
+        self.num_modes = tuple(num_modes)
+        self.spectral = (
+            SpectralConv(width, width, num_modes, backend=engine["backend"]) if owns_spectral else None
+        )
         self.skip = nn.Linear(width, width)
         self.channel_mlp = PointwiseMLP(width, hidden, width) if hidden else None
         if hidden:
             self.gate = nn.Parameter(torch.ones(width))
 
-    def forward(self, u: Float[Tensor, "batch *layout width"]) -> Float[Tensor, "batch *layout width"]:
-        """Return the layer's pre-activation on the same grid."""
-        weights = FourierLayerWeights(self.spectral.weight, self.skip.weight, self.skip.bias)
+    def forward(
+        self, u: Float[Tensor, "batch *layout width"], spectral: ChannelMixing | None = None
+    ) -> Float[Tensor, "batch *layout width"]:
+        """Return the layer's pre-activation on the same grid.
+
+        Raises:
+            ValueError: if spectral weights come to a layer that has its own, or do not come to one that has none.
+        """
+        if self.spectral is not None and spectral is None:
+            spectral = ChannelMixing(self.spectral.weight)
+        elif self.spectral is not None or spectral is None:
+            raise ValueError(
+                "a Fourier layer takes spectral weights with a call only, and always, if it has none."
+            )
+        weights = FourierLayerWeights(spectral, self.skip.weight, self.skip.bias)
         if self.channel_mlp is not None:
             weights = replace(weights, **self.channel_mlp.weights(), gate=self.gate)
-        return fourier_layer(
-            u, weights, self.spectral.num_modes, first=self.first, last=self.last, **self.engine
-        )
-
-
-def _pointwise(in_channels: int, hidden: int, out_channels: int, **engine: Any) -> nn.Module:
-    if hidden == 0:
-        return PointwiseLinear(in_channels, out_channels)
-    return PointwiseMLP(in_channels, hidden, out_channels, **engine)
-
-
-def _modes_per_axis(num_modes: int | Sequence[int], axis_names: Sequence[str]) -> tuple[int, ...]:
-    if isinstance(num_modes, int):
-        num_modes = [num_modes] * len(axis_names)
-    if len(num_modes) != len(axis_names) or min(num_modes) < 1:
-        raise ValueError(
-            f"fno: num_modes is {list(num_modes)}; give one positive number, or {len(axis_names)} of them for "
-            f"the axes {', '.join(axis_names)}."
-        )
-    return tuple(num_modes)
-
-
-def _padding_per_axis(padding: int | float, spec: DataSpec, time_is_axis: bool) -> tuple[float, ...]:
-    if not 0 <= padding <= 1:
-        raise ValueError(f"fno: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
-    fractions = [0.0 if boundary == "periodic" else padding for boundary in spec.boundaries]
-    fractions += [padding] if time_is_axis else []
-    if padding and not any(fractions):
-        raise ValueError(
-            f"fno: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs none. "
-            "Set padding to 0."
-        )
-    names = (*spec.axis_names, *(["time"] if time_is_axis else []))
-    boundaries = (*spec.boundaries, *(["open"] if time_is_axis else []))
-    joined = [name for name, b in zip(names, boundaries, strict=True) if b != "periodic"]
-    if joined and not padding:
-        logger.warning(
-            "fno: padding is 0 and not every axis is periodic (%s): the waves join the two ends of such an axis as "
-            "if they were neighbours. Set padding to a fraction of the axis, such as 0.25.",
-            ", ".join(joined),
-        )
-    return tuple(fractions)
+        return fourier_layer(u, weights, self.num_modes, first=self.first, last=self.last, **self.engine)

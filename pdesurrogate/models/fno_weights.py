@@ -18,8 +18,12 @@ _MLP_LAYERS = {"0": "0", "2": "1"}
 """Index of a linear layer in our MLP, where the GELU is number 1, and in theirs."""
 
 
-def fno_state_from_neuralop(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fno_state_from_neuralop(state: Mapping[str, Tensor], *, dense: bool = True) -> dict[str, Tensor]:
     """Return the state dict of our FNO that computes what neuraloperator's computes.
+
+    Args:
+        state: of neuraloperator's.
+        dense: whether dense spectral weights are to be among the tensors; without them the rest is converted.
 
     Raises:
         ValueError: for a state dict with other tensors (factorised weights, norms), naming them.
@@ -32,9 +36,10 @@ def fno_state_from_neuralop(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             _take_mlp(ours, rest, mlp, theirs)
         for i in range(depth):
             block, conv = f"blocks.{i}", f"fno_blocks.convs.{i}"
-            ours[f"{block}.spectral.weight"] = spectral_weight_from_neuralop(
-                rest.pop(f"{conv}.weight.tensor")
-            )
+            if dense:
+                ours[f"{block}.spectral.weight"] = spectral_weight_from_neuralop(
+                    rest.pop(f"{conv}.weight.tensor")
+                )
             ours[f"{block}.skip.bias"] = rest.pop(f"{conv}.bias").flatten()
             ours[f"{block}.skip.weight"] = rest.pop(f"fno_blocks.fno_skips.{i}.conv.weight").squeeze(-1)
             ours[f"{block}.gate"] = rest.pop(f"fno_blocks.channel_mlp_skips.{i}.weight").flatten()

@@ -17,6 +17,7 @@ SMALL_OPTIONS = {
         "process": "batch",
     },
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
+    "tfno": {"width": 6, "depth": 2, "num_modes": 6, "rank": 0.5},
 }
 """Options for the suites' speed; a model without an entry runs with its defaults."""
 
@@ -34,6 +35,10 @@ VARIANTS = {
             "levels": 0,
         },
     ),
+    "tfno, joint": ("tfno", {**SMALL_OPTIONS["tfno"], "joint": True, "contraction": "reconstructed"}),
+    "tfno, cp": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "cp", "rank": 0.2}),
+    "tfno, tt": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "tt", "contraction": "factorised"}),
+    "tfno, separable": ("tfno", {**SMALL_OPTIONS["tfno"], "separable": True, "joint": True}),
 }
 """Further configurations that go through every suite: name to kind and options."""
 
