@@ -88,7 +88,7 @@ class MultiGrid(nn.Module):
         history: int,
         horizon: int,
         *,
-        base: str = "fno",
+        base: str = "tfno",
         base_options: Mapping[str, Any] = MappingProxyType({}),
         regions: int | Sequence[int] = 2,
         levels: int = 1,
