@@ -275,12 +275,13 @@ def kept_bytes(model, inputs):
     return sum(size for size, _ in kept.values())
 
 
-@pytest.mark.parametrize("base", ["fno", "unet"])
+@pytest.mark.parametrize("base", ["fno", "tfno", "unet"])
 def test_the_graph_of_one_region_at_a_time_keeps_what_regions_are_cut_from_and_no_more(
     base, plane, sample_windows
 ):
     frames, parameters = sample_windows(plane, grid=(32, 32))
-    options = {"fno": FNO_OPTIONS, "unet": {"width": 4, "multipliers": [1], "num_blocks": 1}}[base]
+    unet = {"width": 4, "multipliers": [1], "num_blocks": 1}
+    options = unet if base == "unet" else FNO_OPTIONS
     field = frames.untyped_storage().nbytes()
     for regions, low_pass in ((2, False), (4, False), (4, True)):
         cut = {"base_options": options, "regions": regions, "halo": 1 / 16, "low_pass": low_pass}
@@ -292,6 +293,24 @@ def test_the_graph_of_one_region_at_a_time_keeps_what_regions_are_cut_from_and_n
         assert everything > 4 * field
     whole = kept_bytes(plain(base, plane, **options), (frames, parameters))
     assert whole > 4 * field
+
+
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [
+        ("fno", FNO_OPTIONS),
+        ("tfno", FNO_OPTIONS),
+        ("unet", {"width": 4, "multipliers": [1], "num_blocks": 1}),
+    ],
+)
+def test_every_region_is_computed_once_forward_and_once_more_backward(base, options, plane, sample_windows):
+    model = build(base, plane, base_options=options, regions=2)
+    calls = []
+    model.base.register_forward_pre_hook(lambda *_: calls.append(1))
+    future = model(*sample_windows(plane))
+    assert len(calls) == 4
+    future.square().sum().backward()
+    assert len(calls) == 8
 
 
 def test_without_gradients_nothing_is_checkpointed(plane, sample_windows, monkeypatch):
