@@ -26,6 +26,9 @@ from ..registry import did_you_mean
 Sizes = Sequence[int]
 Ranks = Sequence[float]
 
+SIZE_TOLERANCE = 0.03
+"""Relative deviation from the wanted number of parameters that is accepted for the sake of even ranks."""
+
 
 @dataclass(frozen=True)
 class Factorisation:
@@ -48,7 +51,10 @@ class Factorisation:
         return sum(math.prod(factor) for factor in self.shapes(shape, ranks))
 
     def ranks(self, shape: Sizes, fraction: float) -> tuple[int, ...]:
-        """Return the ranks whose factors have as nearly as possible ``fraction`` of the tensor's numbers.
+        """Return ranks whose factors have about ``fraction`` of the tensor's numbers.
+
+        Of those that have it to `SIZE_TOLERANCE`, the ones that grow most evenly with the sizes of the axes; where
+        small whole numbers allow none, those that come nearest.
 
         Raises:
             ValueError: if the fraction is not above 0 and at most 1, or if even ranks of 1 have more.
@@ -73,9 +79,20 @@ class Factorisation:
             low, high = (
                 (middle, high) if self.size(shape, self.ranks_at(shape, middle)) < target else (low, middle)
             )
-        exact = self.ranks_at(shape, high)
-        candidates = itertools.product(*({math.floor(r), math.ceil(r)} for r in exact))
-        return min(candidates, key=lambda ranks: (abs(self.size(shape, ranks) - target), ranks))
+        exact, largest = self.ranks_at(shape, high), self.ranks_at(shape, math.inf)
+        near = [
+            [r for r in range(math.floor(rank) - 1, math.ceil(rank) + 2) if 1 <= r <= most]
+            for rank, most in zip(exact, largest, strict=True)
+        ]
+
+        def misfit(ranks: tuple[int, ...]) -> tuple[float, float]:
+            """What is off by little in size is judged by its proportions."""
+            size = abs(self.size(shape, ranks) / target - 1)
+            return max(size, SIZE_TOLERANCE), sum(
+                math.log(r / e) ** 2 for r, e in zip(ranks, exact, strict=True)
+            )
+
+        return min(itertools.product(*near), key=misfit)
 
     def draw(self, shape: Sizes, ranks: Sequence[int], std: float) -> list[Tensor]:
         """Return random factors of a tensor whose entries have standard deviation ``std``.
