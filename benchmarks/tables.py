@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import ROOT
+from .multigrid_tables import multigrid_lines
 from .record import RESULTS
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -52,7 +53,10 @@ def main() -> None:
 
 
 def _section(result: Mapping[str, Any]) -> str:
-    table = _cases(result["cases"]) if "cases" in result else _phases(result)
+    if result["kind"] == "multigrid":
+        table = multigrid_lines(result, _markdown)
+    else:
+        table = _cases(result["cases"]) if "cases" in result else _phases(result)
     lines = [f"## {result['title']}", "", f"`{result['command']}`", "", *table, ""]
     if "accuracy" in result:
         found = result["accuracy"]

@@ -47,6 +47,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         cache: ``"ram"`` holds each split in memory on the loading grid, ``"none"`` reads every window from
             its file, ``"auto"`` is ``"ram"`` where a split takes at most a quarter of the free memory.
         seed: seed of the permutations of the training windows.
+        ranks_per_window: consecutive ranks that read the same windows, because they share out the work on each.
 
     Attributes:
         spec: what the fields are, with the time step between the frames of a window.
@@ -69,17 +70,22 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         cache: str = "auto",
         seed: int = 0,
+        ranks_per_window: int = 1,
     ) -> None:
         super().__init__()
         if cache not in CACHES:
             raise ValueError(f"cache is {cache!r}; allowed: {', '.join(map(repr, CACHES))}.")
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("ranks_per_window", ranks_per_window, 1),
+        ):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
         self.dataset = dataset
         self.history, self.horizon, self.stride = history, horizon, stride
         self.regrid, self.batch_size, self.num_workers = regrid, batch_size, num_workers
-        self.cache, self.seed = cache, seed
+        self.cache, self.seed, self.ranks_per_window = cache, seed, ranks_per_window
         self.spec: DataSpec = dataset.spec.replace(dt=dataset.spec.dt * stride)
         self.grid: tuple[int, ...] = _as_grid(grid, dataset)
         self._sources = {name: Regridded(split, self.grid, regrid) for name, split in dataset.splits.items()}
@@ -217,8 +223,8 @@ class TrajectoryDataModule(lightning.LightningDataModule):
                 self.batch_size,
                 shuffle=shuffle,
                 seed=self.seed,
-                rank=rank,
-                world_size=world_size,
+                rank=rank // self.ranks_per_window,
+                world_size=world_size // self.ranks_per_window,
             ),
             num_workers=self.num_workers if windows.frames is None else 0,
             pin_memory=torch.cuda.is_available(),

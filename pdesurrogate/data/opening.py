@@ -15,13 +15,16 @@ LOADING = frozenset(
 _GENERATOR = "generator"  # how the set is made, for the solver; of no concern to a reader
 
 
-def open_data(section: Mapping[str, Any], *, num_steps: int = 1, seed: int = 0) -> TrajectoryDataModule:
+def open_data(
+    section: Mapping[str, Any], *, num_steps: int = 1, seed: int = 0, ranks_per_window: int = 1
+) -> TrajectoryDataModule:
     """Open a data set and wrap it in a data module.
 
     Args:
         section: the ``data`` section: ``kind``, the data set's options and the loading options.
         num_steps: model steps per training sample; windows carry that many horizons of future.
         seed: of the shuffling.
+        ranks_per_window: consecutive ranks that read the same windows.
 
     Raises:
         ValueError: for an unknown kind or option, and whatever the reader refuses.
@@ -32,4 +35,4 @@ def open_data(section: Mapping[str, Any], *, num_steps: int = 1, seed: int = 0) 
     options = {k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR}}
     dataset = DATASETS.build(section["kind"], **options)
     loading["horizon"] = loading.get("horizon", 1) * num_steps
-    return TrajectoryDataModule(dataset, **{"seed": seed, **loading})
+    return TrajectoryDataModule(dataset, **{"seed": seed, **loading}, ranks_per_window=ranks_per_window)

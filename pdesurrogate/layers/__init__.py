@@ -1,4 +1,5 @@
 """Bricks that more than one model uses: spectral, spherical and local convolution, boundaries, coordinates, folding."""
+"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, regions."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
@@ -11,6 +12,8 @@ from .local_kernels import DifferentialKernel, IntegralKernel, LocalKernel, Plai
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_map
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
+from .region_share import AllRegions, RegionShare
+from .regions import RegionGrid, split_regions
 from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
@@ -28,6 +31,7 @@ __all__ = [
     "FACTORISATIONS",
     "MEMORY_MODES",
     "PRECISIONS",
+    "AllRegions",
     "BoundaryConv",
     "ChannelMixing",
     "DifferentialKernel",
@@ -39,6 +43,8 @@ __all__ = [
     "PlainKernel",
     "PointwiseLinear",
     "PointwiseMLP",
+    "RegionGrid",
+    "RegionShare",
     "SpectralConv",
     "SphericalConv",
     "SphericalDisco",
@@ -67,5 +73,6 @@ __all__ = [
     "spectral_synthesis",
     "spectral_weight_from_neuralop",
     "spectral_weight_to_neuralop",
+    "split_regions",
     "unfold_frames",
 ]

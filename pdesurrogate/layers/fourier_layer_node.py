@@ -158,9 +158,16 @@ def _mix(
         return ChannelMixing(weight, inward, outward)(v_hat), []
     leaves = [t.detach().requires_grad_() for t in (v_hat, weight)]
     ends = [t if t is None else t.detach().requires_grad_() for t in (inward, outward)]
-    with torch.enable_grad():
+    # The graph keeps its own tensors, whatever hooks surround the layer: under checkpointing, theirs would compute the
+    # whole checkpoint again for the backward pass through this graph, which is one of its own.
+    own = torch.autograd.graph.saved_tensors_hooks(_same, _same)
+    with torch.enable_grad(), own:
         mixed = ChannelMixing(leaves[1], *ends)(leaves[0])
     return mixed.detach(), [mixed, *leaves, *(t for t in ends if t is not None)]
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _analyse(

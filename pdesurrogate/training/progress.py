@@ -22,10 +22,12 @@ class ConsoleProgress(lightning.Callback):
 
     Args:
         seconds: time between lines inside an epoch.
+        ranks_per_window: ranks that work on the same windows.
     """
 
-    def __init__(self, seconds: float = 10.0) -> None:
+    def __init__(self, seconds: float = 10.0, ranks_per_window: int = 1) -> None:
         self._seconds = seconds
+        self._ranks_per_window = ranks_per_window
         self._told_at = 0.0
         self._epoch_started = 0.0
         self._samples = 0
@@ -50,7 +52,7 @@ class ConsoleProgress(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Count samples; write a line when it is time."""
-        self._samples += len(batch) * trainer.world_size
+        self._samples += len(batch) * trainer.world_size // self._ranks_per_window
         is_first = trainer.global_step == self._steps_at_start + 1
         if trainer.is_global_zero and (is_first or time.monotonic() - self._told_at > self._seconds):
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs

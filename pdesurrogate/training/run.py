@@ -17,7 +17,7 @@ from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
 from ..metrics import METRICS
 from ..models import MODELS
-from ..registry import check_options, load_plugins
+from ..registry import check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
@@ -27,6 +27,8 @@ from .loggers import build_loggers, log_artifact
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .progress import ConsoleProgress
+from .region_parallel import RegionParallel, region_parallel_size, require_regions
+from .regional_loss import RegionalLoss
 from .unrolls import Unroll
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,14 @@ def train(config: dict[str, Any]) -> float:
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
     optimisation = Optimisation(**config["optim"])
-    data = open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
+    group_size = region_parallel_size(config["trainer"])
+    data = open_data(
+        config["data"], num_steps=unroll.num_steps, seed=config["seed"], ranks_per_window=group_size
+    )
+    if isinstance(loss, RegionalLoss):
+        loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)
+    require_regions(surrogate.model, config["model"]["kind"], group_size)
     checkpoint = _resume_checkpoint(config, surrogate)
     module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=_captures(config["trainer"]))
     with warnings.catch_warnings():
@@ -114,10 +122,14 @@ def _options(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loss(section: Mapping[str, Any]) -> Metric:
     options = _options(section)
-    if options:
-        raise ValueError(f"loss {section['kind']!r} has no options; given: {', '.join(options)}.")
+    regions = options.pop("regions", 1)
+    for option in options:
+        raise ValueError(
+            f"loss {section['kind']!r} has no option {option!r}.{did_you_mean(option, ['regions'])} "
+            "Its options: regions."
+        )
     metric: Metric = METRICS.get(section["kind"])
-    return metric
+    return metric if regions == 1 else RegionalLoss(metric, regions)
 
 
 def _captures(trainer: Mapping[str, Any]) -> bool:
@@ -158,10 +170,11 @@ def _resume_checkpoint(config: Mapping[str, Any], surrogate: Surrogate) -> str |
 
 
 def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Trainer:
-    settings = {k: v for k, v in config["trainer"].items() if k != "capture"}
+    settings = {k: v for k, v in config["trainer"].items() if k not in {"capture", "region_parallel"}}
+    group_size = region_parallel_size(config["trainer"])
     folder = run_dir / "checkpoints"
     callbacks: list[Callback] = [
-        ConsoleProgress(),
+        ConsoleProgress(ranks_per_window=group_size),
         ModelCheckpoint(
             folder,
             filename="best",
@@ -172,6 +185,7 @@ def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Traine
         ),
         ForecastFigures(run_dir / "figures", every=settings.pop("figure_every")),
         KeepLast(folder, settings.pop("checkpoint_minutes"), f"python train.py resume={run_dir}"),
+        *([RegionParallel(group_size)] if group_size > 1 else []),
     ]
     return lightning.Trainer(
         gradient_clip_val=settings.pop("gradient_clip"),

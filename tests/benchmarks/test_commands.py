@@ -10,11 +10,23 @@ import sys
 import pytest
 import torch
 
-from benchmarks import calibrate, gpu, machine, optimiser, record, spectral, step, tables
+from benchmarks import (
+    calibrate,
+    gpu,
+    halo_error,
+    machine,
+    multigrid,
+    optimiser,
+    record,
+    spectral,
+    step,
+    tables,
+)
 from benchmarks.harness import NotEqualError
 from benchmarks.memory import peaks_in_new_process
 from benchmarks.models import activation_bytes
 from benchmarks.options import OptionError
+from pdesurrogate.fields.fourier import forward_transform, mode_numbers
 
 TINY = ["grid=8", "num_modes=4", "width=4", "batch=2", "repeats=2", "model.depth=2"]
 
@@ -26,6 +38,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(spectral, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(optimiser, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(calibrate, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(multigrid, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -135,6 +148,33 @@ def test_the_optimiser_step_is_measured_and_equal_to_adam_on_complex_weights(tmp
     assert found["equality"]["weights"] < 1e-6
     assert len(found["phases"]["optimiser step"]) == 4
     assert "optimiser step" in tables.page({"tiny": found})
+
+
+def test_regions_are_measured_against_the_whole_box_and_the_error_by_halo(tmp_path):
+    sizes = ["grid=16", "regions=2", "halos=0,16", "width=4", "num_modes=4", "repeats=1", "peak=false"]
+    error = ["error_grid=16", "error_regions=2", "error_halos=0,16", "error_width=4", "error_modes=4"]
+    multigrid.main([*sizes, *error, "error_steps=2", "error_seeds=2", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert list(found["memory"]["16"])[:2] == ["plain", "4 regions, halo 0/128, sequential"]
+    assert found["memory"]["16"]["4 regions, halo 16/128, batch"]["window"] == 12
+    assert found["equality"]["gradient"] < 1e-4
+    rows = found["error"]["rows"]
+    assert [(row["levels"], row["halo"]) for row in rows] == [(None, None), (0, 0), (0, 16), (1, 0), (1, 16)]
+    assert all(row["least"] < row["mean"] < row["largest"] for row in rows)
+    page = tables.page({"tiny": found})
+    assert "| halo | 0 coarser views | 1 coarser view |" in page
+    assert "| plain | 16 |" in page
+
+
+def test_the_problem_of_the_halo_is_advection_with_diffusion():
+    """After n periods of travel a wave is where it was, and weaker by the exponential of its wavenumber."""
+    states, futures = halo_error.advected(3, 32, seed=0)
+    spectrum = [forward_transform(u[:, 0, 0].double(), 2) for u in (states, futures)]
+    ky = mode_numbers(32, half=False)[:, None]
+    kx = mode_numbers(32, half=True)
+    decay = torch.exp(-0.5 * (2 * torch.pi * halo_error.DIFFUSION_LENGTH) ** 2 * (ky**2 + kx**2))
+    turn = torch.exp(-2j * torch.pi * (ky * halo_error.TRAVEL[0] + kx * halo_error.TRAVEL[1]))
+    torch.testing.assert_close(spectrum[1], spectrum[0] * decay * turn, rtol=0, atol=1e-6)
 
 
 def test_the_allocator_setting_says_what_is_in_force():
