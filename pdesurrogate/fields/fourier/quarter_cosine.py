@@ -1,9 +1,9 @@
 """Cosine transforms between a wall and an open end, on cell-centred axes.
 
 A field whose normal derivative vanishes at the lower end and which itself vanishes at the upper end is
-``u(x_j) = Σ_k a_k cos(π(k + 1/2) x_j / L)`` with ``k = 0 .. N - 1`` at the cell centres ``x_j = (j + 1/2) L/N``: cosines of
-an odd number of quarter waves. The transform (DCT-IV) carries the factor ``2/N``, so that amplitudes do not
-depend on the grid,
+``u(x_j) = Σ_k a_k cos(π(k + 1/2) x_j / L)`` with ``k = 0 .. N - 1`` at the cell centres ``x_j = (j + 1/2) L/N``:
+cosines of an odd number of quarter waves. The transform (DCT-IV) carries the factor ``2/N``, so that amplitudes do
+not depend on the grid,
 
     a_k = (2/N) Σ_j u_j cos(π(2k + 1)(2j + 1) / 4N),
 
