@@ -40,7 +40,9 @@ class Field:
         kind: how it transforms. A ``"pseudoscalar"`` (2-D vorticity) changes sign under reflection;
             the components of a ``"vector"`` mix under rotation.
         components: axis names of a vector's components in channel order; empty for one channel.
-        long_name: a phrase for figures and file attributes.
+        long_name: a phrase for figures and file attributes. A component that lives on the lower faces of cells, as
+            those of the solver `Smoke` do, says so here: along its own axis it lies half a spacing below the axis's
+            coordinates, which are those of cell centres.
     """
 
     name: str

@@ -14,6 +14,11 @@ from .dft_plan import DFTPlan, dft_plan
 from .fused_transform import FusedTransform, reason_without_fused
 from .kept_tables import keep_tables
 from .modes import forward_transform, inverse_transform, mode_numbers, multiplicity, wavenumbers
+from .quarter_cosine import (
+    inverse_quarter_cosine_transform,
+    quarter_cosine_transform,
+    quarter_cosine_wavenumbers,
+)
 from .reference import ReferenceTransform
 from .resampling import resample
 from .transforms import (
@@ -51,6 +56,7 @@ __all__ = [
     "gradient",
     "has_real_spectra",
     "inverse_cosine_transform",
+    "inverse_quarter_cosine_transform",
     "inverse_transform",
     "keep_tables",
     "kept_modes",
@@ -63,6 +69,8 @@ __all__ = [
     "planes_of_modes",
     "pruned_forward",
     "pruned_inverse",
+    "quarter_cosine_transform",
+    "quarter_cosine_wavenumbers",
     "real_planes",
     "reason_without_fused",
     "require_resolved",
