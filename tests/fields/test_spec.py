@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -65,6 +66,17 @@ def test_any_spec_comes_back_from_json_unchanged(lengths, dt, names):
     assert back.mismatches(spec) == []
 
 
+def test_static_fields_are_told_apart_and_come_back_from_json():
+    bed = Field("bed", "m", is_static=True)
+    spec = SPEC.replace(fields=(SMOKE, bed, VELOCITY))
+    assert spec.forecast_fields == (SMOKE, VELOCITY)
+    assert spec.static_channels == (False, True, False, False)
+    assert DataSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert [sorted(field) for field in spec.to_dict()["fields"] if "is_static" in field] == [
+        sorted(dataclasses.asdict(bed))
+    ]
+
+
 def test_a_spec_can_be_a_key_because_it_is_frozen():
     assert len({SPEC, DataSpec.from_dict(SPEC.to_dict())}) == 1
 
@@ -79,6 +91,7 @@ def test_a_spec_can_be_a_key_because_it_is_frozen():
         ({"axes": (Axis("y", 2.0, "wall", "km"), Axis("x", 3.0, units="m"))}, "units of axes are"),
         ({"axes": (Axis("y", 2.0, "open", "m"), Axis("x", 3.0, units="m"))}, "boundaries are"),
         ({"axes": (Axis("y", 2.0, "wall", "m"), Axis("x", 3.1, units="m"))}, "lengths are"),
+        ({"fields": (dataclasses.replace(SMOKE, is_static=True), VELOCITY)}, "static channels are"),
         ({"geometry": "sphere"}, "geometry are"),
         ({"time_units": "h"}, "units of time are"),
         ({"dt": 0.5}, "dt is 0.25 on one side and 0.5 on the other"),
@@ -118,6 +131,10 @@ def test_words_for_people_and_rounding_do_not_count_as_differences():
         (lambda: SPEC.replace(geometry="torus"), "geometry is 'torus'; allowed: 'plane', 'sphere'"),
         (lambda: SPEC.replace(fields=()), "at least one field and one axis"),
         (lambda: SPEC.replace(axes=()), "at least one field and one axis"),
+        (
+            lambda: SPEC.replace(fields=(Field("bed", is_static=True),)),
+            "fields bed are all static: none to forecast",
+        ),
         (lambda: SPEC.replace(fields=(SMOKE, SMOKE)), r"channel names \('smoke', 'smoke'\) repeat"),
         (lambda: SPEC.replace(axes=(Axis("x", 1.0),) * 2), "axis names .* repeat"),
         (lambda: SPEC.replace(parameters=(Parameter("nu"),) * 2), "parameter names .* repeat"),
