@@ -20,7 +20,8 @@ class Surrogate(nn.Module):
     """The flow map of a PDE in physical units, ``u(t - (h-1)Δt .. t) ↦ u(t + Δt .. t + HΔt)``.
 
     The only place where fields are normalised: data sets yield physical units, the model works on
-    normalised ones.
+    normalised ones. Static fields (a coefficient, a steady force) are channels of the history that the
+    model reads; what it makes of them is dropped for what they are.
 
     Args:
         spec: what the fields are; the model was built for the same.
@@ -34,6 +35,8 @@ class Surrogate(nn.Module):
             are close in time (as in Sanchez-Gonzalez et al. 2020, arXiv 2002.09405, section 3).
         provenance: plain facts about how it was made: config, data checksum, versions, metrics.
     """
+
+    _is_static: Tensor
 
     def __init__(
         self,
@@ -66,6 +69,9 @@ class Surrogate(nn.Module):
         self.horizon = horizon
         self.predict = predict
         self.provenance = provenance or {}
+        self._has_static = any(spec.static_channels)
+        is_static = torch.tensor(spec.static_channels).view(-1, *[1] * spec.ndim)
+        self.register_buffer("_is_static", is_static, persistent=False)
 
     @classmethod
     def load(cls, path: str | Path, map_location: torch.device | str = "cpu") -> Surrogate:
@@ -121,13 +127,16 @@ class Surrogate(nn.Module):
         history: Float[Tensor, "batch history channel *space"],
         parameters: Float[Tensor, "batch parameter"],
     ) -> Float[Tensor, "batch horizon channel *space"]:
-        """Return the next ``horizon`` frames, physical units in and out."""
+        """Return the next ``horizon`` frames, physical units in and out; static fields are those of the last frame."""
         output = self.model(
             self.normaliser.normalise(history), self.normaliser.normalise_parameters(parameters)
         )
+        last = history[:, -1:]
         if self.predict == "increment":
-            return self.normaliser.advance(history[:, -1:], output)
-        return self.normaliser.denormalise(output)
+            future = self.normaliser.advance(last, output)
+        else:
+            future = self.normaliser.denormalise(output)
+        return torch.where(self._is_static, last, future) if self._has_static else future
 
     forward = step
 

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,23 @@ PARAMETERS = torch.full((2, 1), 0.1)
 def test_a_step_works_in_physical_units():
     future = surrogate().step(window(), PARAMETERS)
     assert future[0, 0, :, 0, 0].tolist() == pytest.approx([12.0, 1.5, 2.0])
+
+
+@pytest.mark.parametrize("predict", ["state", "increment"])
+def test_static_fields_are_read_carried_over_and_never_forecast(predict):
+    height, velocity = SPEC.fields
+    spec = SPEC.replace(fields=(dataclasses.replace(height, is_static=True), velocity))
+    normaliser = Normaliser(MEAN, STD, [0.1], [0.05], increment_std=[1.0, 1.0, 1.0])
+    made = Surrogate(spec, normaliser, Drift(2), history=1, horizon=2, predict=predict)
+    history = window() + torch.arange(4.0)[:, None]
+    frames = list(made.rollout(history, PARAMETERS, 5))
+    assert all(torch.equal(frame[:, 0], history[:, 0, 0]) for frame in frames)
+    assert all((frame[:, 1:] != history[:, 0, 1:]).all() for frame in frames)
+    changed = made.step(history + torch.tensor([1.0, 0, 0]).view(3, 1, 1), PARAMETERS)
+    assert torch.equal(changed[:, :, 1:], made.step(history, PARAMETERS)[:, :, 1:])  # Drift mixes no channels
+    (made.step(history, PARAMETERS) ** 2).sum().backward()
+    assert made.model.rate.grad.abs() > 0
+    assert not any("static" in name for name in made.state_dict())
 
 
 def test_parameters_reach_the_model_normalised():

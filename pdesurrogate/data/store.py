@@ -22,7 +22,7 @@ from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
 from .files import listing, missing_shards, require_file
-from .store_layout import CHECKSUM, TIME, WRITTEN, crc32
+from .store_layout import CHECKSUM, TIME, WRITTEN, crc32, format_of
 from .store_writer import StoreWriter
 from .trajectories import DataSet, check_finite, check_frames
 
@@ -52,6 +52,7 @@ class StoredTrajectories:
         require_file(self.path)
         with _open(self.path) as file:
             self.spec = _read_spec(self.path, file)
+            self._format = format_of(self.path, file.attrs)
             self.grid, self.times, self._checksums = _read_layout(self.path, file, self.spec)
             names = self.spec.parameter_names
             columns = [file[name][:].astype(np.float32) for name in names]
@@ -91,12 +92,13 @@ class StoredTrajectories:
         return hashlib.sha256(self._checksums.astype("<u4").tobytes()).hexdigest()
 
     def verify(self, trajectory: int) -> None:
-        """Compare a trajectory with the checksum that was taken when it was written.
+        """Compare a trajectory and its parameters with the checksum that was taken when they were written.
 
         Raises:
             ValueError: if its bytes have changed since.
         """
-        if crc32(self._read(trajectory, 0, self.num_frames)) != int(self._checksums[trajectory]):
+        frames, parameters = self._read(trajectory, 0, self.num_frames), self._parameters[trajectory]
+        if crc32(frames, parameters, self._format) != int(self._checksums[trajectory]):
             raise ValueError(
                 f"{self.path}: trajectory {trajectory} does not match its checksum; the file was damaged "
                 "after it was written. Copy or generate it again."

@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,11 +21,32 @@ TIME = "time"
 CHUNK_BYTES = 2**20
 CF_AXES = {"x": "X", "y": "Y", "z": "Z", "lon": "X", "lat": "Y"}
 STANDARD_NAMES = {"lat": "latitude", "lon": "longitude"}
+FORMAT = "store_format"
+"""Attribute that says what a checksum covers: 2, frames and parameters; 1, as where it is absent, frames alone."""
+NEWEST_FORMAT = 2
 
 
-def crc32(frames: np.ndarray) -> int:
-    """Return the CRC-32 of a trajectory's raw float32 bytes in (time, channel, *space) order."""
-    return zlib.crc32(np.ascontiguousarray(frames, dtype="<f4").data)
+def crc32(frames: np.ndarray, parameters: np.ndarray, store_format: int = NEWEST_FORMAT) -> int:
+    """Return the CRC-32 of a trajectory's raw float32 bytes: frames in (time, channel, *space) order, parameters."""
+    of_frames = zlib.crc32(np.ascontiguousarray(frames, dtype="<f4").data)
+    if store_format == 1:
+        return of_frames
+    return zlib.crc32(np.ascontiguousarray(parameters, dtype="<f4").data, of_frames)
+
+
+def format_of(path: Path, attributes: Mapping[str, Any]) -> int:
+    """Return the format of a file with these attributes.
+
+    Raises:
+        ValueError: for a format that this version does not know.
+    """
+    found = attributes.get(FORMAT, 1)
+    if found not in range(1, NEWEST_FORMAT + 1):
+        raise ValueError(
+            f"{path} has the store format {found}; this version reads formats 1 to {NEWEST_FORMAT}. Update "
+            "pdesurrogate, or generate the file again."
+        )
+    return int(found)
 
 
 def lay_out(
@@ -36,7 +58,7 @@ def lay_out(
     attributes: Mapping[str, Any],
 ) -> None:
     """Create dimensions, coordinates, attributes and filled variables in an empty file."""
-    file.attrs.update(attributes)
+    file.attrs.update({**attributes, FORMAT: NEWEST_FORMAT})
     coordinates: dict[str, tuple[np.ndarray, dict[str, str]]] = {
         TRAJECTORY: (np.arange(num_trajectories, dtype=np.int32), {"long_name": "trajectory"}),
         TIME: (times, {"units": spec.time_units, "axis": "T", "long_name": "time"}),
@@ -61,7 +83,14 @@ def lay_out(
     for parameter in spec.parameters:
         facts = {"units": parameter.units, "long_name": parameter.long_name or parameter.name}
         _variable(file, parameter.name, dimensions[:1], "<f4", np.nan, facts)
-    _variable(file, CHECKSUM, dimensions[:1], "<u4", 0, {"long_name": "CRC-32 of (time, channel, space)"})
+    _variable(
+        file,
+        CHECKSUM,
+        dimensions[:1],
+        "<u4",
+        0,
+        {"long_name": "CRC-32 of (time, channel, space) and parameters"},
+    )
     _variable(file, WRITTEN, dimensions[:1], "|u1", 0, {"long_name": "1 where complete"})
 
 

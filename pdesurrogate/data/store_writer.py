@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from pdesurrogate.fields import DataSpec
 
-from .store_layout import CHECKSUM, TIME, TRAJECTORY, WRITTEN, crc32, lay_out, storable
+from .store_layout import CHECKSUM, FORMAT, TIME, TRAJECTORY, WRITTEN, crc32, format_of, lay_out, storable
 from .trajectories import first_non_finite
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class StoreWriter:
             self._part.unlink(missing_ok=True)
             raise self._complete()
         try:
+            self._format = format_of(self._part, self._file.attrs)  # an older file is continued as it began
             self.pending = self._find_pending()
         except BaseException:
             self._file.close()
@@ -110,7 +111,7 @@ class StoreWriter:
                 self._file[name][trajectory] = frames[:, channel]
             for name, value in zip(self.spec.parameter_names, parameters, strict=True):
                 self._file[name][trajectory] = value
-            self._file[CHECKSUM][trajectory] = crc32(frames)
+            self._file[CHECKSUM][trajectory] = crc32(frames, parameters, self._format)
             self._file.flush()
             self._file[WRITTEN][trajectory] = 1  # only after the data have reached the file
             self._file.flush()
@@ -257,7 +258,8 @@ class StoreWriter:
 
     def _is_intact(self, trajectory: int) -> bool:
         frames = np.stack([self._file[name][trajectory] for name in self.spec.channel_names], axis=1)
-        return crc32(frames) == int(self._file[CHECKSUM][trajectory])
+        parameters = np.array([self._file[name][trajectory] for name in self.spec.parameter_names])
+        return crc32(frames, parameters, self._format) == int(self._file[CHECKSUM][trajectory])
 
     def _differences(self) -> list[str]:
         file = self._file
@@ -271,7 +273,7 @@ class StoreWriter:
             found.append(f"(trajectory, time, *space) is {stored} there and {shape} here")
         elif not np.array_equal(file[TIME][:], self.times):
             found.append("its times are others")
-        there = storable(dict(file.attrs))
+        there = storable({name: value for name, value in file.attrs.items() if name != FORMAT})
         for name in sorted(set(there) | set(self.attributes)):
             if there.get(name) != self.attributes.get(name):
                 found.append(f"{name} is {there.get(name)!r} there and {self.attributes.get(name)!r} here")

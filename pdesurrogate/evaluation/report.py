@@ -50,8 +50,8 @@ def _lead_times(evaluation: Evaluation) -> str:
     unit = "" if evaluation.spec.time_units == "1" else f" ({evaluation.spec.time_units})"
     times = [evaluation.spec.dt * (i + 1) for i in range(evaluation.horizon)]
     present = [c for c in evaluation.contenders if not evaluation.score(c, home).refused]
-    for index, field in enumerate(evaluation.spec.fields):
-        name = field.name if len(evaluation.spec.fields) > 1 else ""
+    for index, field in enumerate(evaluation.spec.forecast_fields):
+        name = field.name if len(evaluation.spec.forecast_fields) > 1 else ""
         title = " ".join(filter(None, [name, f"on the training grid, {on_grid(home)}"]))
         chart = line_chart(
             [_lead_series(evaluation, c, index, times) for c in present],
@@ -152,7 +152,7 @@ def _scales(evaluation: Evaluation) -> str:
     shown = [evaluation.training_grid, evaluation.grids[-1]]
     charts = []
     for grid in dict.fromkeys(shown):
-        for index, field in enumerate(evaluation.spec.fields):
+        for index, field in enumerate(evaluation.spec.forecast_fields):
             title = f"{field.name}, {on_grid(grid)}"
             charts.append((title, _spectrum_chart(evaluation, grid, index, title)))
     caption = (
@@ -201,11 +201,17 @@ def _figure(charts: list[tuple[str, str]], caption: str) -> str:
 
 def _pictures(evaluation: Evaluation) -> str:
     spec, blocks = evaluation.spec, []
-    for channel, name in enumerate(spec.channel_names):
-        head = f"<h3>{html.escape(name)}</h3>" if spec.num_channels > 1 else ""
+    names = [
+        name
+        for name, is_static in zip(spec.channel_names, spec.static_channels, strict=True)
+        if not is_static
+    ]
+    for name in names:
+        channel = spec.channel_names.index(name)
+        head = f"<h3>{html.escape(name)}</h3>" if len(names) > 1 else ""
         blocks.append(head + fields_figure(evaluation.cases, channel, spec))
     caption = (
-        f"<b>Figure 3.</b> Fields ({html.escape(', '.join(spec.channel_names))}) on the training grid, "
+        f"<b>Figure 3.</b> Fields ({html.escape(', '.join(names))}) on the training grid, "
         f"{on_grid(evaluation.training_grid)}: {html.escape(evaluation.main.label)} in its worst, median and best "
         "test trajectory by rollout error. One colour scale for all; errors are magnified where their row says so."
     )

@@ -151,7 +151,7 @@ class Evaluation:
                 "one_step": _estimate(self.one_step(self.main, self.training_grid)),
                 "rollout": _estimate(self.rollout(self.main, self.training_grid)),
             },
-            "fields": [f.name for f in self.spec.fields],
+            "fields": [f.name for f in self.spec.forecast_fields],
             "dt": self.spec.dt,
             "lead_in": self.lead_in,
             "lead_times": [self.spec.dt * (i + 1) for i in range(self.horizon)],

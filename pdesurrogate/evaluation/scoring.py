@@ -79,7 +79,7 @@ def score(
     """
     scores = [Score(c, truth.grid, refused=c.refuses(truth.grid)) for c in contenders]
     running = [s for s in scores if not s.refused]
-    names = [f.name for f in spec.fields]
+    names = [f.name for f in spec.forecast_fields]
     functions: dict[str, Callable[..., Tensor]] = {name: METRICS.get(name) for name in metrics}
     for s in running:
         s.rollout = {name: MetricTable(names) for name in metrics}

@@ -67,8 +67,8 @@ def details_table(evaluation: Evaluation) -> str:
     measures = {"last frame": [Estimate(t.values[:, -1].mean(-1), t.undefined) for t in tables]}
     for name in others:
         measures[f"{metric_name(name)}, rollout"] = [Estimate.of(s.rollout[name]) for s in scores]
-    if len(evaluation.spec.fields) > 1:
-        for i, field in enumerate(evaluation.spec.fields):
+    if len(evaluation.spec.forecast_fields) > 1:
+        for i, field in enumerate(evaluation.spec.forecast_fields):
             measures[f"{field.name}, rollout"] = [
                 Estimate(t.values[..., i].mean(-1), t.undefined) for t in tables
             ]

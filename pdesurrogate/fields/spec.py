@@ -43,6 +43,8 @@ class Field:
         long_name: a phrase for figures and file attributes. A component that lives on the lower faces of cells, as
             those of the solver `Smoke` do, says so here: along its own axis it lies half a spacing below the axis's
             coordinates, which are those of cell centres.
+        is_static: whether it stays the same along a trajectory: a coefficient, a bed, a steady force. Such a
+            field is given, not forecast: surrogates read it and carry it over, and nothing is scored on it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Field:
     kind: FieldKind = "scalar"
     components: tuple[str, ...] = ()
     long_name: str = ""
+    is_static: bool = False
 
     def __post_init__(self) -> None:
         _require_member(f"kind of field {self.name!r}", self.kind, FieldKind)
@@ -150,6 +153,10 @@ class DataSpec:
         _require_member("geometry", self.geometry, Geometry)
         if not self.fields or not self.axes:
             raise ValueError("a DataSpec needs at least one field and one axis.")
+        if not self.forecast_fields:
+            raise ValueError(
+                f"the fields {', '.join(field.name for field in self.fields)} are all static: none to forecast."
+            )
         if not (math.isfinite(self.dt) and self.dt > 0):
             raise ValueError(f"dt is {self.dt}; the time between frames must be positive.")
         for what, names in (
@@ -179,6 +186,16 @@ class DataSpec:
     def channel_names(self) -> tuple[str, ...]:
         """Names of all channels in order."""
         return tuple(name for field in self.fields for name in field.channel_names)
+
+    @property
+    def forecast_fields(self) -> tuple[Field, ...]:
+        """The fields that change in time, in order: what is forecast and scored."""
+        return tuple(field for field in self.fields if not field.is_static)
+
+    @property
+    def static_channels(self) -> tuple[bool, ...]:
+        """Whether each channel is of a static field."""
+        return tuple(field.is_static for field in self.fields for _ in field.channel_names)
 
     @property
     def channel_units(self) -> tuple[str, ...]:
@@ -245,6 +262,7 @@ class DataSpec:
             ("channels", self.channel_names, other.channel_names),
             ("units", self.channel_units, other.channel_units),
             ("kinds of fields", self._kinds, other._kinds),
+            ("static channels", self.static_channels, other.static_channels),
             ("axes", self.axis_names, other.axis_names),
             ("units of axes", self._axis_units, other._axis_units),
             ("boundaries", self.boundaries, other.boundaries),
@@ -267,7 +285,11 @@ class DataSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types only (dict, list, str, float), fit for JSON and checkpoints."""
-        return _plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        for field in plain["fields"]:
+            if not field["is_static"]:  # written only where it says something: older files have no such key
+                del field["is_static"]
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DataSpec:

@@ -77,11 +77,12 @@ def h1(
 
 
 def field_slices(spec: DataSpec) -> list[slice]:
-    """Return the channels of each field, in order."""
+    """Return the channels of each field that is forecast, in order; static fields are given and not measured."""
     slices, start = [], 0
     for field in spec.fields:
         stop = start + len(field.channel_names)
-        slices.append(slice(start, stop))
+        if not field.is_static:
+            slices.append(slice(start, stop))
         start = stop
     return slices
 

@@ -1,8 +1,9 @@
-"""Gaussian random fields on periodic boxes: one function for each seed and index, whatever the grid."""
+"""Gaussian random fields on boxes: one function for each seed and index, whatever the grid."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -29,75 +30,149 @@ class GaussianRandomField:
     - ``"original"``: ``c = 2σ²``, the code of 2021 behind the public data sets (0.262);
     - ``"rewrite"``: ``c = σ²``, the code since 2022, also of the set NS-Sym (0.185);
     - ``"pino"``: ``c = 2σ²``, halved in the column k_x = 0 of the half spectrum (0.241; 2.0 on a box of 2π);
-    - ``"paper"``: ``c = σ``, the covariance ``7^{3/2} (-Δ + 49)^{-2.5}`` as printed (0.043).
+    - ``"paper"``: ``c = σ``, the covariance ``7^{3/2} (-Δ + 49)^{-2.5}`` as printed (0.043);
+    - a number: ``c`` itself, the covariance ``c (-Δ + τ²)^{-α}``.
 
-    Modes are drawn shell by shell outwards in ``max(|k_x|, |k_y|)`` from Philox streams keyed by (seed, index), in
+    Modes are drawn shell by shell outwards in ``max_i |k_i|`` from Philox streams keyed by (seed, index), in
     float64 on the CPU. A finer grid draws the same numbers and then some more, so that a field is the same
     function on every grid, up to the modes ``|k| <= (N - 1) // 2`` that a grid of N points carries.
 
     Attributes:
-        lengths: sides of the box, ``(L_y, L_x)``.
+        lengths: sides of the box in array order, ``(L_y, L_x)`` or any other number of them.
         alpha, tau: smoothness and inverse length scale.
-        amplitude: which of the four.
+        amplitude: which of the five.
 
     Raises:
-        ValueError: for an unknown amplitude, or α and τ that are not positive.
+        ValueError: for an unknown amplitude, or one, an α or a τ that is not positive.
     """
 
-    lengths: tuple[float, float] = (1.0, 1.0)
+    lengths: tuple[float, ...] = (1.0, 1.0)
     alpha: float = 2.5
     tau: float = 7.0
-    amplitude: Amplitude | str = "original"
+    amplitude: Amplitude | str | float = "original"
 
     def __post_init__(self) -> None:
         allowed = get_args(Amplitude)
-        if self.amplitude not in allowed:
+        if isinstance(self.amplitude, str) and self.amplitude not in allowed:
             raise ValueError(
                 f"amplitude of the random field is {self.amplitude!r}.{did_you_mean(self.amplitude, allowed)} "
-                f"Allowed: {', '.join(allowed)}."
+                f"Allowed: {', '.join(allowed)}, or a number."
             )
+        if not isinstance(self.amplitude, str) and not self.amplitude > 0:
+            raise ValueError(f"amplitude of the random field is {self.amplitude}; a number must be positive.")
         if self.alpha <= 0 or self.tau <= 0:
             raise ValueError(f"alpha = {self.alpha} and tau = {self.tau} must both be positive.")
 
-    def mode_variance(
-        self, ky: Int[np.ndarray, "*modes"], kx: Int[np.ndarray, "*modes"]
-    ) -> Float64[np.ndarray, "*modes"]:
-        """Return ``E|ŵ_k|²`` of the modes with the given integer mode numbers; the mean has none."""
+    def mode_variance(self, *k: Int[np.ndarray, "*modes"]) -> Float64[np.ndarray, "*modes"]:
+        """Return ``E|ŵ_k|²`` of the modes with the given mode numbers, one array an axis; the mean has none."""
         sigma = self.tau ** (self.alpha - 1)
-        scale = {"original": 2 * sigma**2, "rewrite": sigma**2, "pino": 2 * sigma**2, "paper": sigma}
-        kappa2 = (2 * math.pi / self.lengths[0] * ky) ** 2 + (2 * math.pi / self.lengths[1] * kx) ** 2
-        variance = scale[self.amplitude] * (kappa2 + self.tau**2) ** -self.alpha
+        scales = {"original": 2 * sigma**2, "rewrite": sigma**2, "pino": 2 * sigma**2, "paper": sigma}
+        scale = scales[self.amplitude] if isinstance(self.amplitude, str) else self.amplitude
+        kappa2 = sum((2 * math.pi / length * n) ** 2 for length, n in zip(self.lengths, k, strict=True))
+        variance = scale * (kappa2 + self.tau**2) ** -self.alpha
         if self.amplitude == "pino":
-            variance = np.where(kx == 0, variance / 2, variance)
+            variance = np.where(k[-1] == 0, variance / 2, variance)
         return np.where(kappa2 == 0, 0.0, variance)
 
-    def sample(self, seed: int, index: int, grid: tuple[int, int], stream: int = 0) -> Float64[Tensor, "y x"]:
-        """Return field number ``index`` of a seed on a grid; both are integers from 0 upwards.
+    def sample(
+        self, seed: int, index: int, grid: tuple[int, ...], stream: int = 0
+    ) -> Float64[Tensor, "*space"]:
+        """Return field number ``index`` of a seed on a grid of nodes; both are integers from 0 upwards.
 
         Fields of different ``stream`` are independent: an initial state is number 0, a forcing beside it 2.
         """
         draws = random_stream(seed, index, stream)
         bounds = [(n - 1) // 2 for n in grid]
-        ky, kx = _modes_by_shell(max(bounds))
-        noise = draws.standard_normal((len(ky), 2))
-        w_hat = np.sqrt(self.mode_variance(ky, kx) / 2) * (noise[:, 0] + 1j * noise[:, 1])
-        fits = (np.abs(ky) <= bounds[0]) & (kx <= bounds[1])
-        ky, kx, w_hat = ky[fits], kx[fits], w_hat[fits]
-        spectrum = np.zeros((2 * bounds[0] + 1, bounds[1] + 1), dtype=np.complex128)
-        spectrum[ky, kx] = w_hat
-        on_axis = kx == 0  # the other half of this column is the complex conjugate
-        spectrum[-ky[on_axis], 0] = w_hat[on_axis].conj()
+        modes = _modes_by_shell(max(bounds), len(grid))
+        noise = draws.standard_normal((len(modes[0]), 2))
+        w_hat = np.sqrt(self.mode_variance(*modes) / 2) * (noise[:, 0] + 1j * noise[:, 1])
+        fits = np.all([np.abs(k) <= bound for k, bound in zip(modes, bounds, strict=True)], axis=0)
+        *full, half = (k[fits] for k in modes)
+        w_hat = w_hat[fits]
+        spectrum = np.zeros([2 * bound + 1 for bound in bounds[:-1]] + [bounds[-1] + 1], dtype=np.complex128)
+        spectrum[(*full, half)] = w_hat
+        on_axis = half == 0  # the other half of these modes is the complex conjugate
+        if on_axis.any():
+            spectrum[(*(-k[on_axis] for k in full), 0)] = w_hat[on_axis].conj()
         return fourier.pruned_inverse(torch.from_numpy(spectrum), grid)
 
 
+@dataclass(frozen=True)
+class WallRandomField:
+    """Gaussian random fields between walls where their normal derivative vanishes; covariance ``c (-Δ + τ²)^{-α}``.
+
+    ``w = Σ_k a_k Π_i cos(π k_i x_i / L_i)`` over ``k_i >= 0`` but for the mean, with independent amplitudes and ``E
+    a_k² = c (|κ|² + τ²)^{-α} Π_i w_{k_i}``, ``κ = πk/L``, ``w_0 = 1`` and ``w_k = 2`` otherwise. Drawn like a
+    `GaussianRandomField`, so that a field is the same function on every grid but for the modes that only the finer
+    one carries.
+
+    Attributes:
+        lengths: distances of the walls, in array order.
+        alpha, tau: smoothness and inverse length scale.
+        amplitude: as of `GaussianRandomField`; not ``"pino"``, which belongs to a half spectrum.
+
+    Raises:
+        ValueError: as `GaussianRandomField`.
+    """
+
+    lengths: tuple[float, ...] = (1.0, 1.0)
+    alpha: float = 2.0
+    tau: float = 3.0
+    amplitude: Amplitude | str | float = "rewrite"
+
+    def __post_init__(self) -> None:
+        if self.amplitude == "pino":
+            raise ValueError(
+                "amplitude 'pino' belongs to a half spectrum; between walls use another one, or a number."
+            )
+        self._mirrored()
+
+    def sample(self, seed: int, index: int, grid: tuple[int, ...]) -> Float64[Tensor, "*space"]:
+        """Return field number ``index`` of a seed at the cell centres of a grid."""
+        modes = _cosines_by_shell(max(grid), len(grid))
+        noise = random_stream(seed, index).standard_normal(len(modes[0]))
+        weight = np.prod([np.where(k == 0, 1.0, 2.0) for k in modes], axis=0)
+        amplitude = np.sqrt(self._mirrored().mode_variance(*modes) * weight) * noise
+        fits = np.all([k < n for k, n in zip(modes, grid, strict=True)], axis=0)
+        amplitudes = np.zeros(grid)
+        amplitudes[tuple(k[fits] for k in modes)] = amplitude[fits]
+        return fourier.inverse_cosine_transform(torch.from_numpy(amplitudes), range(len(grid)))
+
+    def _mirrored(self) -> GaussianRandomField:
+        """Return the periodic field on the box of twice the size, whose even part this is."""
+        return GaussianRandomField(
+            tuple(2 * length for length in self.lengths), self.alpha, self.tau, self.amplitude
+        )
+
+
 @lru_cache(maxsize=8)
-def _modes_by_shell(bound: int) -> tuple[Int[np.ndarray, " modes"], Int[np.ndarray, " modes"]]:
-    """Return ``(ky, kx)`` of one mode of each conjugate pair up to ``bound``, innermost shell first."""
-    ky, kx = np.meshgrid(np.arange(-bound, bound + 1), np.arange(bound + 1), indexing="ij")
-    is_half = (kx > 0) | (ky > 0)
-    ky, kx = ky[is_half], kx[is_half]
-    order = np.lexsort((ky, kx, np.maximum(np.abs(ky), kx)))
-    return ky[order], kx[order]
+def _modes_by_shell(bound: int, ndim: int) -> tuple[Int[np.ndarray, " modes"], ...]:
+    """Return one mode of each conjugate pair up to ``bound``, the last axis' never negative, innermost shell first."""
+    everything = np.meshgrid(
+        *[np.arange(-bound, bound + 1)] * (ndim - 1), np.arange(bound + 1), indexing="ij"
+    )
+    is_half = np.zeros(everything[0].shape, dtype=bool)
+    for k in everything:
+        is_half = (k > 0) | ((k == 0) & is_half)
+    return _by_shell([k[is_half] for k in everything])
+
+
+@lru_cache(maxsize=8)
+def _cosines_by_shell(size: int, ndim: int) -> tuple[Int[np.ndarray, " modes"], ...]:
+    """Return the modes ``0 <= k < size`` but the mean, innermost shell first."""
+    everything = np.meshgrid(*[np.arange(size)] * ndim, indexing="ij")
+    return _by_shell([k.ravel()[1:] for k in everything])
+
+
+def _by_shell(modes: Sequence[Int[np.ndarray, " modes"]]) -> tuple[Int[np.ndarray, " modes"], ...]:
+    order = np.lexsort((*modes, np.max(np.abs(modes), axis=0)))
+    return tuple(k[order] for k in modes)
+
+
+def random_stream(seed: int, index: int, stream: int = 0) -> np.random.Generator:
+    """Return the random numbers of trajectory ``index``; streams are independent of each other."""
+    sequence = np.random.SeedSequence([seed, index], spawn_key=(stream,) if stream else ())
+    return np.random.Generator(np.random.Philox(sequence))
 
 
 def random_stream(seed: int, index: int, stream: int = 0) -> np.random.Generator:

@@ -16,6 +16,7 @@ from pdesurrogate.fields.spec import Boundary
 
 from . import EQUATIONS
 from .shallow_water_fluxes import DEPTH, ShallowWaterFluxes
+from .time_march import check_times, steps_between
 
 COURANT_LIMIT = 0.5
 """Largest ``Δt (s_y/Δy + s_x/Δx)``: up to it depths stay positive, and the scheme is stable."""
@@ -117,7 +118,7 @@ class PlanarShallowWater:
                 are named.
         """
         names = [str(i) for i in range(len(state))] if names is None else names
-        self.steps_between(times)
+        self.check_times(times)
         _check_initial(state, names)
         fluxes = ShallowWaterFluxes(self.gravity, self.axes, self.dry_depth, self._bed_like(state))
         state, now = state.detach().clone(), 0.0
@@ -127,25 +128,16 @@ class PlanarShallowWater:
             now = time
             yield state.clone()
 
-    def steps_between(self, times: Sequence[float]) -> list[int]:
-        """Return the number of fixed steps before each frame; none (0) is known where steps are adaptive.
+    def check_times(self, times: Sequence[float]) -> None:
+        """Refuse times that cannot be reached.
 
         Raises:
-            ValueError: if times do not increase from 0 on, in multiples of a fixed dt.
+            ValueError: if times do not increase from 0 on, or steps are fixed and dt does not divide them.
         """
-        counts, now = [], 0.0
-        for time in times:
-            if not math.isfinite(time) or time < now:
-                raise ValueError(f"times must be finite and increase from 0 on; {time} comes after {now}.")
-            steps = 0 if self.dt is None else round((time - now) / self.dt)
-            if self.dt is not None and abs(steps * self.dt - (time - now)) > 1e-9 * max(1.0, time):
-                raise ValueError(
-                    f"dt = {self.dt} does not divide the time from {now} to {time}. Use times that are multiples of "
-                    "dt apart, or dt = None for steps that adapt."
-                )
-            counts.append(steps)
-            now = time
-        return counts
+        if self.dt is None:
+            check_times(times)
+        else:
+            steps_between(times, self.dt)
 
     def _advance(
         self, fluxes: ShallowWaterFluxes, state: Tensor, start: float, end: float, names: Sequence[str]

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from ..data.datamodule import TrajectoryDataModule
+from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
 
@@ -46,7 +47,8 @@ class ForecastFigures(lightning.Callback):
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"epoch_{epoch:04d}.png"
         spec = pl_module.surrogate.spec
-        draw_forecast(truth, prediction, [f"t + {k * spec.dt:g}" for k in leads], spec.channel_names[0], path)
+        name = spec.channel_names[_first_forecast(spec)]
+        draw_forecast(truth, prediction, [f"t + {k * spec.dt:g}" for k in leads], name, path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("valid/forecast", [str(path)], caption=[f"epoch {epoch}"])
@@ -57,7 +59,7 @@ class ForecastFigures(lightning.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         source = data.trajectories("valid") if isinstance(data, TrajectoryDataModule) else data
         surrogate = module.surrogate
-        history = surrogate.history
+        history, channel = surrogate.history, _first_forecast(surrogate.spec)
         steps = source.num_frames - history
         frames = torch.from_numpy(source.frames(0, 0, source.num_frames)).to(module.device)
         parameters = torch.from_numpy(source.parameters(0)).to(module.device)[None]
@@ -65,10 +67,15 @@ class ForecastFigures(lightning.Callback):
         was_training = surrogate.training
         surrogate.eval()
         rolled = surrogate.rollout(frames[None, :history], parameters, steps)
-        kept = [f[0, 0].float().cpu().numpy() for k, f in enumerate(rolled, start=1) if k in leads]
+        kept = [f[0, channel].float().cpu().numpy() for k, f in enumerate(rolled, start=1) if k in leads]
         surrogate.train(was_training)
-        truth = np.stack([frames[history + k - 1, 0].cpu().numpy() for k in leads])
+        truth = np.stack([frames[history + k - 1, channel].cpu().numpy() for k in leads])
         return truth, np.stack(kept), leads
+
+
+def _first_forecast(spec: DataSpec) -> int:
+    """Return the first channel that is forecast."""
+    return spec.static_channels.index(False)
 
 
 def draw_forecast(

@@ -130,7 +130,7 @@ class SurrogateTraining(lightning.LightningModule):
         self._sums = {}
         count = sums["count"]
         per_field = sums["error"] / count
-        names = [field.name for field in self.surrogate.spec.fields]
+        names = [field.name for field in self.surrogate.spec.forecast_fields]
         values = {"valid/loss": sums["loss"] / count, "valid/relative_l2": per_field.mean()}
         values |= {f"valid/relative_l2/{n}": e for n, e in zip(names, per_field, strict=True)}
         self.log_dict({k: v.float() for k, v in values.items()}, batch_size=1)

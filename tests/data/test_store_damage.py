@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,41 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path, smoke_spec: DataSpec, write_
     stored.verify(0)
     with pytest.raises(ValueError, match="trajectory 1 does not match its checksum"):
         stored.verify(1)
+
+
+def test_verify_finds_a_damaged_parameter(
+    tmp_path: Path, torus_spec: DataSpec, write_store: WriteStore
+) -> None:
+    write_store(tmp_path / "a.h5", torus_spec)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file[torus_spec.parameter_names[0]][1] += 1.0
+    stored = StoredTrajectories(tmp_path / "a.h5")
+    stored.verify(0)
+    with pytest.raises(ValueError, match="trajectory 1 does not match its checksum"):
+        stored.verify(1)
+
+
+def test_files_of_the_first_format_are_read_and_their_frames_are_checked(
+    tmp_path: Path, torus_spec: DataSpec, write_store: WriteStore
+) -> None:
+    frames = write_store(tmp_path / "a.h5", torus_spec)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file.attrs["store_format"]
+        file["checksum"][:] = [zlib.crc32(trajectory) for trajectory in frames]
+    stored = StoredTrajectories(tmp_path / "a.h5")
+    np.testing.assert_array_equal(stored.frames(1, 0, 5), frames[1])
+    for i in range(3):
+        stored.verify(i)
+
+
+def test_a_file_of_a_newer_format_is_refused(
+    tmp_path: Path, smoke_spec: DataSpec, write_store: WriteStore
+) -> None:
+    write_store(tmp_path / "a.h5", smoke_spec)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["store_format"] = 3
+    with pytest.raises(ValueError, match=r"a\.h5 has the store format 3; this version reads formats 1 to 2"):
+        StoredTrajectories(tmp_path / "a.h5")
 
 
 def test_the_checksum_tells_content_apart(

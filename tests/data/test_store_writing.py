@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,36 @@ def test_a_damaged_trajectory_is_written_again(tmp_path: Path, smoke_spec: DataS
         file["smoke"][1, 2, 3, 4] += 1.0
     with StoreWriter(tmp_path / "a.h5", **settings(smoke_spec)) as writer:
         assert writer.pending == [1]
+
+
+def test_a_trajectory_with_a_damaged_parameter_is_written_again(tmp_path: Path, torus_spec: DataSpec) -> None:
+    frames, parameters = noise(torus_spec), np.full(torus_spec.num_parameters, 0.5, dtype=np.float32)
+    with StoreWriter(tmp_path / "a.h5", **settings(torus_spec)) as writer:
+        for i in range(3):
+            writer.write(i, frames[i], parameters)
+    with h5py.File(tmp_path / "a.h5.part", "r+") as file:
+        file[torus_spec.parameter_names[-1]][2] *= 2
+    with StoreWriter(tmp_path / "a.h5", **settings(torus_spec)) as writer:
+        assert writer.pending == [2]
+
+
+def test_an_unfinished_file_of_the_first_format_is_continued_in_it(
+    tmp_path: Path, torus_spec: DataSpec
+) -> None:
+    frames, parameters = noise(torus_spec), np.full(torus_spec.num_parameters, 0.5, dtype=np.float32)
+    with StoreWriter(tmp_path / "a.h5", **settings(torus_spec)) as writer:
+        writer.write(0, frames[0], parameters)
+    with h5py.File(tmp_path / "a.h5.part", "r+") as file:
+        del file.attrs["store_format"]
+        file["checksum"][0] = zlib.crc32(frames[0])
+    with StoreWriter(tmp_path / "a.h5", **settings(torus_spec)) as writer:
+        assert writer.pending == [1, 2]
+        for i in (1, 2):
+            writer.write(i, frames[i], parameters)
+        writer.finish()
+    stored = StoredTrajectories(tmp_path / "a.h5")
+    for i in range(3):
+        stored.verify(i)
 
 
 def test_a_finished_file_is_never_overwritten(

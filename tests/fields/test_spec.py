@@ -77,6 +77,17 @@ def test_any_spec_comes_back_from_json_unchanged(lengths, dt, names):
     assert back.mismatches(spec) == []
 
 
+def test_static_fields_are_told_apart_and_come_back_from_json():
+    bed = Field("bed", "m", is_static=True)
+    spec = SPEC.replace(fields=(SMOKE, bed, VELOCITY))
+    assert spec.forecast_fields == (SMOKE, VELOCITY)
+    assert spec.static_channels == (False, True, False, False)
+    assert DataSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert [sorted(field) for field in spec.to_dict()["fields"] if "is_static" in field] == [
+        sorted(dataclasses.asdict(bed))
+    ]
+
+
 def test_a_spec_can_be_a_key_because_it_is_frozen():
     assert len({SPEC, DataSpec.from_dict(SPEC.to_dict())}) == 1
 
@@ -95,6 +106,7 @@ def test_a_spec_can_be_a_key_because_it_is_frozen():
             {"axes": (dataclasses.replace(SPEC.axes[0], is_descending=True), SPEC.axes[1])},
             "nodes and directions of axes are",
         ),
+        ({"fields": (dataclasses.replace(SMOKE, is_static=True), VELOCITY)}, "static channels are"),
         ({"geometry": "sphere"}, "geometry are"),
         ({"time_units": "h"}, "units of time are"),
         ({"dt": 0.5}, "dt is 0.25 on one side and 0.5 on the other"),
@@ -140,6 +152,10 @@ def test_words_for_people_and_rounding_do_not_count_as_differences():
         (lambda: SPEC.replace(geometry="torus"), "geometry is 'torus'; allowed: 'plane', 'sphere'"),
         (lambda: SPEC.replace(fields=()), "at least one field and one axis"),
         (lambda: SPEC.replace(axes=()), "at least one field and one axis"),
+        (
+            lambda: SPEC.replace(fields=(Field("bed", is_static=True),)),
+            "fields bed are all static: none to forecast",
+        ),
         (lambda: SPEC.replace(fields=(SMOKE, SMOKE)), r"channel names \('smoke', 'smoke'\) repeat"),
         (lambda: SPEC.replace(axes=(Axis("x", 1.0),) * 2), "axis names .* repeat"),
         (lambda: SPEC.replace(parameters=(Parameter("nu"),) * 2), "parameter names .* repeat"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -55,6 +56,15 @@ def test_between_walls_the_h1_error_of_a_ramp_is_the_analytic_one():
     measured = h1(target + 0.5 * x, target, spec)
     expected = 0.5 * math.sqrt(x.square().mean().item() + 1)
     assert measured.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_static_fields_are_given_and_not_measured(name, vorticity_and_velocity):
+    vorticity, velocity = vorticity_and_velocity.fields
+    spec = vorticity_and_velocity.replace(fields=(dataclasses.replace(vorticity, is_static=True), velocity))
+    target, error = torch.randn(2, 2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    both = METRICS.get(name)(target + error, target, vorticity_and_velocity)
+    assert torch.equal(METRICS.get(name)(target + error, target, spec), both[..., 1:])
 
 
 def test_vrmse_is_blind_to_the_mean_and_one_when_the_mean_is_predicted(square, wave):

@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 
 from pdesurrogate.fields import fourier
-from pdesurrogate.solvers.random_fields import GaussianRandomField
+from pdesurrogate.solvers.random_fields import GaussianRandomField, WallRandomField
 
 
 def lattice_sum(length, alpha=2.5, tau=7.0, bound=31, exclude_column=False):
@@ -111,3 +112,50 @@ def test_a_field_depends_on_seed_and_index_alone():
 def test_an_unknown_amplitude_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="Did you mean 'rewrite'"):
         GaussianRandomField(amplitude="rewritten")
+
+
+def test_a_number_is_the_scale_of_the_covariance_itself():
+    """Li et al.'s initial velocity of Burgers' equation, N(0, 625 (-Δ + 25)^-2) on a line."""
+    field = GaussianRandomField((1.0,), 2.0, 5.0, 625.0)
+    samples = torch.stack([field.sample(0, i, (64,)) for i in range(2000)])
+    power = fourier.forward_transform(samples, 1).abs().square().mean(0)[:4].numpy()
+    k = np.arange(4)
+    expected = np.where(k == 0, 0.0, 625.0 * (4 * np.pi**2 * k**2 + 25) ** -2.0)
+    np.testing.assert_allclose(power, expected, rtol=0.1, atol=1e-30)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [((31,), (96,)), ((8, 9), (32, 17)), ((5, 6, 7), (9, 12, 11))])
+@pytest.mark.parametrize("kind", [GaussianRandomField, WallRandomField])
+def test_a_field_of_any_dimension_is_the_same_function_on_every_grid(kind, coarse, fine):
+    field = kind((1.0, 2.0, 3.0)[: len(coarse)], 2.0, 3.0, "rewrite")
+    one, other = field.sample(3, 5, coarse), field.sample(3, 5, fine)
+    if kind is WallRandomField:
+        shared = fourier.cosine_transform(other, range(len(fine)))[tuple(slice(n) for n in coarse)]
+        found = fourier.cosine_transform(one, range(len(coarse)))
+    else:
+        grid = [n - 1 + n % 2 for n in coarse]  # an odd grid carries exactly the modes that both carry
+        shared, found = fourier.resample(other, grid), fourier.resample(one, grid)
+    torch.testing.assert_close(found, shared, rtol=0, atol=1e-14)
+
+
+def test_every_cosine_between_walls_has_the_variance_that_the_published_code_gives_it():
+    """Weights times white noise, through an orthonormal inverse DCT scaled by the number of points an axis."""
+    k = np.arange(4)
+    weights = 16 * 3.0 * (np.pi**2 * (k[:, None] ** 2 + k**2) + 9) ** -1.0
+    weights[0, 0] = 0.0
+    samples = torch.stack([WallRandomField().sample(1, i, (16, 16)) for i in range(3000)])
+    orthonormal = scipy.fft.dctn(samples.numpy(), axes=(1, 2), norm="ortho")[:, :4, :4]
+    np.testing.assert_allclose(np.square(orthonormal).mean(0), weights**2, rtol=0.12, atol=1e-25)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: GaussianRandomField(amplitude=-1.0), "amplitude of the random field is -1.0"),
+        (lambda: WallRandomField(amplitude="pino"), "belongs to a half spectrum"),
+        (lambda: WallRandomField(tau=0.0), "must both be positive"),
+    ],
+)
+def test_what_is_no_random_field_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
