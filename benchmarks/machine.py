@@ -52,7 +52,16 @@ def describe_versions() -> dict[str, str]:
 def describe_call(module: str, arguments: list[str]) -> dict[str, Any]:
     """Return the command line and the git revision, with ``+`` where tracked files differ from it."""
     revision = _git("rev-parse", "--short=12", "HEAD") or "unknown"
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", "pdesurrogate", "benchmarks/*.py")
+    changed = _git(
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        "pdesurrogate",
+        "benchmarks/*.py",
+        "benchmarks/*.yaml",
+        "conf",
+    )
     switches = [f"{name}={os.environ[name]}" for name in ("PDESURROGATE_NATIVE",) if name in os.environ]
     return {
         "command": " ".join([*switches, "python -m", module, *arguments]),

@@ -98,11 +98,6 @@ def build_peer(kind: str, ours: Side, *, width: int, num_modes: Sequence[int]) -
     return _PEERS[kind](ours, width, num_modes) if kind in _PEERS else None
 
 
-def num_reals(module: nn.Module) -> int:
-    """Return the number of real parameters, complex ones counted twice."""
-    return sum(p.numel() * (2 if p.is_complex() else 1) for p in module.parameters())
-
-
 def _fno(ours: Side, width: int, num_modes: Sequence[int]) -> Side:
     from neuralop.models import FNO
 

@@ -17,11 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pdesurrogate.models.matching import num_real_parameters
 from pdesurrogate.training.optimisation import Optimisation
 
 from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
-from .models import OURS, build_ours, build_peer, num_reals
+from .models import OURS, build_ours, build_peer
 from .options import OptionError, parse_options, require_one_of, run_command
 from .record import Record, check_name
 
@@ -129,7 +130,7 @@ def contestants(
         name: (lambda side=side: side.ours(dict(side.module.named_parameters())))
         for name, side in sides.items()
     }
-    return steps, states, first, num_reals(ours.module)
+    return steps, states, first, num_real_parameters(ours.module)
 
 
 def _step(optimiser: torch.optim.Optimizer) -> None:

@@ -42,10 +42,18 @@ class Record:
     def write(self, name: str) -> Path:
         """Write ``benchmarks/results/<name>.json`` and return its path."""
         self.content["load_average"].append(load_average())
-        RESULTS.mkdir(parents=True, exist_ok=True)
         path = RESULTS / f"{name}.json"
-        path.write_text(json.dumps(self.content, indent=1) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(self.content))
         return path
+
+
+def to_json(content: Any) -> str:
+    """Return indented JSON in which a list of numbers stays on one line."""
+    text = json.dumps(content, indent=1)
+    number = r"(?:-?\d[\d.eE+-]*|null)"
+    lists = re.compile(rf"\[\s+({number}(?:,\s+{number})*)\s+\]")
+    return lists.sub(lambda found: f"[{' '.join(found.group(1).split())}]", text) + "\n"
 
 
 def check_name(name: str) -> None:

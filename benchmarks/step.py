@@ -22,20 +22,13 @@ from torch import Tensor
 
 from pdesurrogate.layers.native import native_library
 from pdesurrogate.layers.native.loader import build
+from pdesurrogate.models.matching import num_real_parameters
 from pdesurrogate.training.optimisation import Optimisation
 
 from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .memory import peak_of, peaks_in_new_process
-from .models import (
-    NEURALOPERATOR,
-    Side,
-    activation_bytes,
-    build_ours,
-    build_peer,
-    num_reals,
-    smooth_input,
-)
+from .models import NEURALOPERATOR, Side, activation_bytes, build_ours, build_peer, smooth_input
 from .options import OptionError, parse_options, require_one_of, run_command
 from .record import Record, check_name
 
@@ -211,7 +204,7 @@ def main(words: Sequence[str]) -> None:
     title += "" if native_library() else ", no compiled kernel"
     record = Record("step", title, words, settings)
     record.add("compile_seconds", _compile_seconds())
-    record.add("parameters", num_reals(contest.sides[-1].module))
+    record.add("parameters", num_real_parameters(contest.sides[-1].module))
     record.add("equality", contest.check())
     record.add("startup_seconds", _startup(contest))
     clock = CLOCKS[options.clock]

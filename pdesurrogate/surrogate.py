@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .fields import DataSpec, Normaliser
+from .models.matching import num_real_parameters
 from .registry import did_you_mean
 
 Predict = Literal["state", "increment"]
@@ -94,7 +95,7 @@ class Surrogate(nn.Module):
     @property
     def num_parameters(self) -> int:
         """Number of trainable real degrees of freedom; a complex weight counts twice."""
-        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.model.parameters())
+        return num_real_parameters(self.model)
 
     def check_input(self, history: Tensor, parameters: Tensor) -> None:
         """Check a window against the specification before anything heavy runs.

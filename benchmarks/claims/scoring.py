@@ -1,0 +1,75 @@
+"""Test errors of a finished run's best weights, every trajectory kept, on the training grid and refinements of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pdesurrogate.durable import durable_write
+from pdesurrogate.metrics import MetricTable
+
+from .planning import Run
+
+BATCH = 16
+_DIGITS = 4
+
+
+def errors_on_test(
+    run: Run, grids: Sequence[int], horizon: int, metric: str, device: str
+) -> dict[str, dict[str, Any]]:
+    """Return a run's errors and, under ``persistence``, those of the last frame repeated.
+
+    Each is a mapping from the refinement of the grid to ``{"refused": sentence}`` or, for ``one_step`` (first frame
+    after every window, averaged over the windows of a trajectory) and ``rollout`` (from the first frame, averaged
+    over lead times), a list of one error a test trajectory for each field. They are kept beside the artifact, and
+    read from there the next time.
+    """
+    wanted = json.dumps([list(grids), horizon, metric], sort_keys=True)
+    path = run.folder / f"errors-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}.json"
+    if path.is_file():
+        kept: dict[str, dict[str, Any]] = json.loads(path.read_text())
+        return kept
+    found = _measure(run.folder / "artifact.pt", grids, horizon, metric, device)
+    with durable_write(path) as temporary:
+        temporary.write_text(json.dumps(found))
+    return found
+
+
+def _measure(
+    artifact: Path, grids: Sequence[int], horizon: int, metric: str, device: str
+) -> dict[str, dict[str, Any]]:
+    from pdesurrogate.evaluation.contenders import Contender, Native, Persistence
+    from pdesurrogate.evaluation.plan import choose_device, open_test_data
+    from pdesurrogate.evaluation.scoring import score
+    from pdesurrogate.evaluation.truth import Truth
+    from pdesurrogate.surrogate import Surrogate
+
+    where = choose_device(device)
+    surrogate = Surrogate.load(artifact, where)
+    data = open_test_data({"data": None, "data_root": None, "num_trajectories": None}, surrogate)
+    contenders: list[Contender] = [Native(surrogate, "model", artifact), Persistence()]
+    errors: dict[str, dict[str, Any]] = {"model": {}, "persistence": {}}
+    for factor in grids:
+        grid = tuple(factor * n for n in surrogate.provenance["training_grid"])
+        trajectories = data.trajectories("test", grid)
+        truth = Truth(trajectories, tuple(range(trajectories.num_trajectories)), surrogate.history, where)
+        scores = score(contenders, truth, data.spec, horizon=horizon, metrics=[metric], batch_size=BATCH)
+        for name, scored in zip(errors, scores, strict=True):
+            errors[name][str(factor)] = (
+                {"refused": scored.refused}
+                if scored.refused
+                else {"one_step": _rows(scored.one_step[metric]), "rollout": _rows(scored.rollout[metric])}
+            )
+    return errors
+
+
+def _rows(table: MetricTable) -> dict[str, list[float | None]]:
+    """Return one error a trajectory for each field, of a few digits; None for an infinite one."""
+    means = table.values.mean(1)
+    return {
+        name: [float(f"{v:.{_DIGITS}g}") if v < float("inf") else None for v in means[:, i].tolist()]
+        for i, name in enumerate(table.fields)
+    }
