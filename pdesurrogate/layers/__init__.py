@@ -1,5 +1,4 @@
 """Bricks that more than one model uses: spectral, spherical and local convolution, boundaries, coordinates, folding."""
-"""Bricks that more than one model uses: spectral convolution, boundary-aware convolution, coordinates, regions."""
 
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing

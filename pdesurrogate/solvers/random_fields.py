@@ -175,12 +175,6 @@ def random_stream(seed: int, index: int, stream: int = 0) -> np.random.Generator
     return np.random.Generator(np.random.Philox(sequence))
 
 
-def random_stream(seed: int, index: int, stream: int = 0) -> np.random.Generator:
-    """Return the random numbers of trajectory ``index``; streams are independent of each other."""
-    sequence = np.random.SeedSequence([seed, index], spawn_key=(stream,) if stream else ())
-    return np.random.Generator(np.random.Philox(sequence))
-
-
 def stream_uniform(seed: int, index: int, num_values: int) -> Float[np.ndarray, " value"]:
     """Return numbers in [0, 1) of trajectory ``index``, independent of its random fields."""
     return random_stream(seed, index, 1).random(num_values)
