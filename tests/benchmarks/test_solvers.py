@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 
-from benchmarks import li_gpu, record, solver_error, solver_navier_stokes
+from benchmarks import li_gpu, record, solver_error, solver_navier_stokes, solver_smoke, tables
 from benchmarks.harness import NotEqualError
 from benchmarks.options import OptionError
 
@@ -86,6 +87,67 @@ def test_a_set_is_generated_and_timed(tmp_path, capsys):
     assert json.loads((tmp_path / "tiny.json").read_text())["seconds"] > 0
 
 
+SMOKE_TINY = ["grid=16", "grid_3d=6", "check_grid=8", "batch=2", "steps=1", "repeats=2"]
+
+
+class StandIn:
+    """A PhiFlow that takes our own steps, times a factor, in the place of the process that runs the real one."""
+
+    version, factor = "of the test", 1.0
+
+    def __init__(self, python, density, *, length, dt, viscosity, buoyancy, precision, threads):
+        case = solver_smoke.Case(density.ndim, length, dt, viscosity, 1.0, 1.0, buoyancy)
+        self.run = solver_smoke._stepping(case.equation(), solver_smoke._at_rest(density)[None], 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def steps(self, count):
+        self.end = self.run()
+
+    def state(self):
+        return self.factor * self.end[0]
+
+
+def test_a_step_of_smoke_is_measured_and_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(solver_smoke, "PhiFlowSmoke", StandIn)
+    solver_smoke.main([*SMOKE_TINY, "phiflow=somewhere/python", "name=tiny"])
+    found = json.loads((tmp_path / "tiny.json").read_text())
+    assert "somewhere" not in json.dumps(found)
+    assert set(found["equality"]) == {"PDEArena, 2-D", "FactFormer, 3-D"}
+    plane = found["phases"]["PDEArena, 2-D, 16 x 16"]
+    assert set(plane) == {"PhiFlow of the test", "ours", "ours, 2 together", "ours, second order"}
+    assert plane["ours, second order"]["speedup"]["median"] < 1  # the stand-in takes the cheaper steps
+    assert "milliseconds a step" in capsys.readouterr().out
+    assert "FactFormer, 3-D, 6 x 6 x 6" in tables.page({"tiny": found})
+
+
+def test_without_phiflow_our_smoke_is_timed_alone(capsys):
+    solver_smoke.main([*SMOKE_TINY, "grid_3d=0"])
+    printed = capsys.readouterr().out
+    assert "ours, 2 together" in printed
+    assert "FactFormer" not in printed
+
+
+def test_a_phiflow_that_computes_something_else_is_not_timed(monkeypatch):
+    monkeypatch.setattr(solver_smoke, "PhiFlowSmoke", StandIn)
+    monkeypatch.setattr(StandIn, "factor", 1.01)
+    with pytest.raises(NotEqualError, match=r"PDEArena, 2-D: our step against PhiFlow: .* differs by"):
+        solver_smoke.main([*SMOKE_TINY, "phiflow=python"])
+
+
+def test_an_interpreter_without_phiflow_ends_with_one_sentence(tmp_path):
+    for python, message in (
+        (str(tmp_path / "nowhere"), "cannot be run"),
+        (sys.executable, "Is PhiFlow 2.5.3 there"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            solver_smoke.main([*SMOKE_TINY, f"phiflow={python}"])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_without_a_gpu_the_gpu_benchmark_says_so():
     with pytest.raises(OptionError, match="there is no CUDA device here"):
@@ -103,6 +165,8 @@ def test_without_a_gpu_the_gpu_benchmark_says_so():
         (solver_navier_stokes.main, ["gird=64"], "Did you mean 'grid'"),
         (solver_navier_stokes.main, ["li_dt=0"], "li_dt is 0"),
         (li_gpu.main, ["batch=0"], "batch is 0"),
+        (solver_smoke.main, ["grid=3"], "grid is 3; it must be at least 4"),
+        (solver_smoke.main, ["repeats=0"], "repeats is 0"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run")
