@@ -6,9 +6,9 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
 
 - ``geometries``: ``"plane"``, ``"sphere"``;
 - ``symmetries``: which of ``"shift"``, ``"rotation"`` (quarter turns) and ``"reflection"`` of a periodic
-  square box it commutes with; on a sphere ``"shift"`` is a turn about the axis by whole points, ``"reflection"`` are
-  the mirror images at the equator and at a meridian, and ``"rotation"`` is any rotation, up to the aliasing of
-  activations;
+  square box it commutes with; on a sphere ``"shift"`` is a turn about the axis by whole points (of the
+  coarsest grid inside), ``"reflection"`` are the mirror images at the equator and at a meridian, and ``"rotation"`` is
+  any rotation, up to the aliasing of activations;
 - ``grids``: ``"any"``, ``"multiple of n"`` or ``"fixed"``;
 - ``convergence``, where it takes any grid: the order in the spacing with which its future settles as the grid is
   refined, None (as if it said nothing) if only aliasing tells one grid from another;
