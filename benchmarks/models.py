@@ -127,7 +127,14 @@ def _fno(ours: Side, width: int, num_modes: Sequence[int]) -> Side:
     return Side(NEURALOPERATOR, peer, peer, fno_state_from_neuralop, seconds)
 
 
-_PEERS: dict[str, Callable[[Side, int, Sequence[int]], Side]] = {"fno": _fno}
+def _localno(ours: Side, width: int, num_modes: Sequence[int]) -> Side:
+    from . import local_peer
+
+    peer, seconds = local_peer.build(ours.module, width, num_modes)
+    return Side(NEURALOPERATOR, peer, peer, local_peer.from_neuralop, seconds)
+
+
+_PEERS: dict[str, Callable[[Side, int, Sequence[int]], Side]] = {"fno": _fno, "localno": _localno}
 
 
 def activation_bytes(batch: int, width: int, grid: Sequence[int]) -> int:
