@@ -153,7 +153,18 @@ def _load(peer: nn.Module, state: Mapping[str, Tensor]) -> None:
         )
 
 
-_PEERS: dict[str, Callable[[Side, int, Sequence[int]], Side | None]] = {"fno": _fno, "tfno": _tfno}
+def _localno(ours: Side, width: int, num_modes: Sequence[int]) -> Side:
+    from . import local_peer
+
+    peer, seconds = local_peer.build(ours.module, width, num_modes)
+    return Side(NEURALOPERATOR, peer, peer, local_peer.from_neuralop, seconds)
+
+
+_PEERS: dict[str, Callable[[Side, int, Sequence[int]], Side | None]] = {
+    "fno": _fno,
+    "tfno": _tfno,
+    "localno": _localno,
+}
 
 
 def activation_bytes(batch: int, width: int, grid: Sequence[int]) -> int:

@@ -99,13 +99,17 @@ class Contest:
         also = {"width": options.width, "num_modes": list(options.num_modes), "memory": options.memory}
         if options.precision != "full":
             wanted["precision"] = options.precision
-        if options.model in ("fno", "tfno"):
+        if options.model == "localno":
+            also["reference_grid"] = list(options.grid)  # spacings count in those of the grid at hand
+        if options.model in ("fno", "tfno", "localno"):
             also["coordinates"] = "linear"  # neuraloperator's default embedding
         ours = build_ours(options.model, options.grid, wanted=wanted, also=also)
         self.sides = [ours]
-        peer = build_peer(options.model, ours, width=options.width, num_modes=options.num_modes)
+        peer = None
+        if options.peer == "auto":
+            peer = build_peer(options.model, ours, width=options.width, num_modes=options.num_modes)
         self.baseline = None
-        if peer is not None and options.peer == "auto":
+        if peer is not None:
             self.sides.insert(0, peer)
             self.baseline = NEURALOPERATOR
         if options.compile:

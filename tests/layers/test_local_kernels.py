@@ -298,3 +298,19 @@ def disco(radius=0.2, **options):
 def test_kernels_that_cannot_be_are_refused_in_a_sentence(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("grid", "size"), [((8, 6), 3), ((9, 8), 5), ((7,), 3), ((4, 5, 6), 3)])
+def test_a_generic_differential_kernel_equals_the_layer_of_neuraloperator(grid, size):
+    from neuralop.layers.differential_conv import FiniteDifferenceConvolution
+
+    peer = FiniteDifferenceConvolution(2, 3, len(grid), size)
+    kernel = DifferentialKernel(2, 3, ["periodic"] * len(grid), [0.1] * len(grid), size=size)
+    taps = peer.weight.flatten(2).permute(2, 1, 0)
+    centre = len(taps) // 2
+    kernel.weight.copy_(torch.cat([taps[:centre], taps[centre + 1 :]]))
+    v = torch.randn(2, 2, *grid)
+    ours = kernel(v.movedim(1, -1).movedim(-2, 1), [0.05] * len(grid))
+    expected = peer(v, 0.5)
+    torch.testing.assert_close(ours.movedim(-1, 1).movedim(2, -1), expected, rtol=1e-4, atol=1e-5)
