@@ -161,7 +161,7 @@ class TFNO(nn.Module):
         u = self.frame.enter(history, parameters)
         v = self.frame.pad(self.lift(u))
         for layer, block in enumerate(self.blocks):
-            v = block(v, self.spectral.mixing(layer, batch=len(v)))
+            v = block(v, self.spectral.mixing(layer, batch=v.shape[0]))
         return self.frame.leave(self.project(self.frame.crop(v, u)).to(history.dtype))
 
     @property

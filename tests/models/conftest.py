@@ -175,6 +175,17 @@ def build_model():
 
 
 @pytest.fixture
+def case_for():
+    """The first case on a geometry that a model declares; a peer's adapter learns its own with its options."""
+
+    def first(kind):
+        geometries = getattr(MODELS.get(kind), "geometries", {"plane"})
+        return next(case for case in CASES.values() if case.spec.geometry in geometries)
+
+    return first
+
+
+@pytest.fixture
 def sample_windows():
     return windows
 
