@@ -85,7 +85,8 @@ class Burgers1D:
             )
         if state.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"the initial velocity is {state.dtype}; allowed: float32 and float64.")
-        line = _Line(state.shape[2], self.length, state.dtype, state.device)
+        margin = float(getattr(INTEGRATORS.get(self.integrator), "diffusion_margin", 0.0))
+        line = _Line(state.shape[2], self.length, self.viscosity * margin, state.dtype, state.device)
         march = TimeMarch(
             self.integrator,
             -self.viscosity * line.wavenumber.double() ** 2,
@@ -103,10 +104,20 @@ class Burgers1D:
 
 
 class _Line:
-    """Resolved modes of a periodic line, and the transport of what they hold by itself."""
+    """Resolved modes of a periodic line, and the transport of what they hold by itself.
 
-    def __init__(self, size: int, length: float, dtype: torch.dtype, device: torch.device) -> None:
-        self.size = size
+    Args:
+        size: points.
+        length: of the line.
+        damping: part of the viscosity; waves that it damps faster than the flow carries them, ``damping k² > |u| k``,
+            limit no time step.
+        dtype, device: of the fields.
+    """
+
+    def __init__(
+        self, size: int, length: float, damping: float, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.size, self._damping = size, damping
         cut = (size - 1) // 3
         self._num_modes = (2 * cut + 1,)
         self.wavenumber = torch.arange(cut + 1, dtype=dtype, device=device) * (2 * math.pi / length)
@@ -122,5 +133,8 @@ class _Line:
         return -0.5j * self.wavenumber * self.to_modes(self.to_grid(u_hat).square())
 
     def frequency(self, u_hat: Complex[Tensor, "batch k"]) -> Float[Tensor, " batch"]:
-        """Return ``max|u| k_max``, the largest frequency of advection."""
-        return self.to_grid(u_hat).abs().amax(-1) * self.wavenumber[-1]
+        """Return ``max|u| k``, the largest frequency of advection among the waves that limit the step."""
+        speed = self.to_grid(u_hat).abs().amax(-1)
+        if self._damping == 0:
+            return speed * self.wavenumber[-1]
+        return speed * torch.minimum(speed / self._damping, self.wavenumber[-1])

@@ -3,7 +3,9 @@
 Each is built for one ``L`` and one step ``dt``, or one step a trajectory; its coefficients are computed in float64
 and then cast, to complex numbers because products with real ones would be converted each time. ``order`` is the order
 of convergence, ``courant_limit`` the largest ``dt max|u·k|`` that is stable for advection. A method with
-``is_multistep`` keeps tendencies from step to step: it is good for one solution and for steps of one length.
+``is_multistep`` keeps tendencies from step to step: it is good for one solution and for steps of one length. An
+optional ``diffusion_margin`` is the largest ratio of a wave's frequency in ``N`` to its decay rate in ``L`` at which
+steps of any length are stable.
 """
 
 from __future__ import annotations
@@ -82,6 +84,7 @@ class ETDRK4:
 
     order: ClassVar[int] = 4
     courant_limit: ClassVar[float] = 2 * math.sqrt(2)
+    diffusion_margin: ClassVar[float] = 0.5
     is_multistep: ClassVar[bool] = False
 
     def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:

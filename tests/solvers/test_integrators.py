@@ -55,3 +55,19 @@ def test_an_integrator_converges_with_its_declared_order_on_stiff_coupled_modes(
 def test_an_unknown_integrator_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="Did you mean 'etdrk4'"):
         INTEGRATORS.get("etdrk")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in INTEGRATORS.names() if getattr(INTEGRATORS.get(n), "diffusion_margin", 0.0)]
+)
+def test_waves_within_the_diffusion_margin_are_stable_at_every_step_and_those_beyond_are_not(name):
+    decay = torch.logspace(-3, 8, 400, dtype=torch.float64)
+    one_step = INTEGRATORS.build(name, -decay, 1.0, torch.float64).step
+
+    def largest_growth(ratio):
+        state = torch.ones(1, len(decay), dtype=torch.complex128)
+        return float(one_step(state, lambda u: 1j * ratio * decay * u).abs().max())
+
+    margin = INTEGRATORS.get(name).diffusion_margin
+    assert all(largest_growth(sign * part * margin) <= 1 for sign in (-1, 1) for part in (0.1, 0.5, 0.9, 1.0))
+    assert largest_growth(1.5 * margin) > 1.1
