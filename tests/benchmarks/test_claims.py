@@ -297,8 +297,8 @@ def test_epochs_hold_the_steps_and_end_with_a_validation(steps, per_epoch, valid
     assert epochs // every <= 2 * validations
 
 
-UNBUILT = frozenset({"tfno", "mgtfno", "localno", "sfno", "lsno"})
-"""Models that claim files name and that conf/model does not have yet; nothing else may be missing."""
+UNBUILT = frozenset({"tfno", "mgtfno", "localno", "sfno", "lsno", "data/shallow_water/sphere_random_small"})
+"""Files of conf that claims name and that are not there yet; nothing else may be missing."""
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
