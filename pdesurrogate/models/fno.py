@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -200,9 +201,18 @@ class FNOBlock(nn.Module):
             self.gate = nn.Parameter(torch.ones(width))
 
     def forward(
-        self, u: Float[Tensor, "batch *layout width"], spectral: ChannelMixing | None = None
+        self,
+        u: Float[Tensor, "batch *layout width"],
+        spectral: ChannelMixing | None = None,
+        *,
+        local: Float[Tensor, "batch *layout width"] | None = None,
     ) -> Float[Tensor, "batch *layout width"]:
         """Return the layer's pre-activation on the same grid.
+
+        Args:
+            u: the pre-activation of the layer before, or the lifted field.
+            spectral: spectral weights of a layer that has none of its own.
+            local: what further operators made of the same input; it is added beside the waves.
 
         Raises:
             ValueError: if spectral weights come to a layer that has its own, or do not come to one that has none.
@@ -214,6 +224,13 @@ class FNOBlock(nn.Module):
                 "a Fourier layer takes spectral weights with a call only, and always, if it has none."
             )
         weights = FourierLayerWeights(spectral, self.skip.weight, self.skip.bias)
-        if self.channel_mlp is not None:
+        if self.channel_mlp is not None and local is None:
             weights = replace(weights, **self.channel_mlp.weights(), gate=self.gate)
-        return fourier_layer(u, weights, self.num_modes, first=self.first, last=self.last, **self.engine)
+        s = fourier_layer(u, weights, self.num_modes, first=self.first, last=self.last, **self.engine)
+        if local is None:
+            return s
+        s = s + local.to(s.dtype)
+        if self.channel_mlp is None:
+            return s
+        v = u.to(s.dtype) if self.first else F.gelu(u.to(s.dtype))
+        return torch.addcmul(self.channel_mlp(s if self.last else F.gelu(s)), v, self.gate.to(s.dtype))

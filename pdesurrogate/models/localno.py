@@ -20,15 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..fields import DataSpec
 from ..layers import (
     DifferentialKernel,
-    FourierLayerWeights,
     IntegralKernel,
     LocalKernel,
     PlainKernel,
@@ -36,7 +33,6 @@ from ..layers import (
     apply_kernels,
     check_precision,
     filter_basis,
-    fourier_layer,
 )
 from ..registry import did_you_mean
 from . import MODELS
@@ -174,7 +170,7 @@ class LocalNO(nn.Module):
             local = None
             if block.local_kernels():
                 local = self.frame.pad(block.local(self.frame.crop(v, u), spacings))
-            v = block(v, local)
+            v = block(v, local=local)
         return self.frame.leave(self.project(self.frame.crop(v, u)).to(history.dtype))
 
     def _blocks(self) -> list[LocalBlock]:
@@ -214,23 +210,6 @@ class LocalBlock(FNOBlock):
         return apply_kernels(
             self.local_kernels(), u, spacings, activate=not self.first, precision=self.engine["precision"]
         )
-
-    def forward(
-        self,
-        u: Float[Tensor, "batch *layout width"],
-        local: Float[Tensor, "batch *layout width"] | None = None,
-    ) -> Float[Tensor, "batch *layout width"]:
-        """Return the layer's pre-activation on the same grid."""
-        if local is None:
-            return super().forward(u)
-        weights = FourierLayerWeights(self.spectral.weight, self.skip.weight, self.skip.bias)
-        num_modes = self.spectral.num_modes
-        s = fourier_layer(u, weights, num_modes, first=self.first, last=self.last, **self.engine)
-        s = s + local.to(s.dtype)
-        if self.channel_mlp is None:
-            return s
-        v = u.to(s.dtype) if self.first else F.gelu(u.to(s.dtype))
-        return torch.addcmul(self.channel_mlp(s if self.last else F.gelu(s)), v, self.gate.to(s.dtype))
 
 
 def _kinds_per_layer(local: str | Sequence[str], depth: int) -> list[list[str]]:
