@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pdesurrogate.fields import Axis, Field
 
-from . import EQUATIONS, INTEGRATORS
+from . import EQUATIONS
 from .forcing import Forcing, RandomFieldForcing, RandomForcing, build_forcing
 from .resolution import check_resolution
-from .time_march import TimeMarch, check_times, steps_between
+from .time_march import TimeMarch, check_courant, check_times, steps_between
 from .vorticity import SpectralVorticity
 
 POINTS_IN_CACHE = 2**16
@@ -73,7 +73,7 @@ class NavierStokes2D:
                 f"forcing {self.forcing!r} is a family of random sources, which data generation draws from. Give a "
                 "member of it: its draw(uniforms), or a SampledForcing of its draw_field(...)."
             )
-        self._check_courant()
+        check_courant(self.integrator, self.courant)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -189,21 +189,6 @@ class NavierStokes2D:
         return space.to_modes(sources).to(
             torch.complex64 if like.dtype == torch.float32 else torch.complex128
         )
-
-    def _check_courant(self) -> None:
-        integrator = INTEGRATORS.get(self.integrator)
-        limit = float(getattr(integrator, "courant_limit", math.inf))
-        if self.courant is None:
-            return
-        if getattr(integrator, "is_multistep", False):
-            raise ValueError(
-                f"{self.integrator} needs steps of one length and courant = {self.courant} makes them adaptive. Use "
-                "etdrk4 or cn_euler, or courant = None."
-            )
-        if not 0 < self.courant <= limit:
-            raise ValueError(
-                f"courant is {self.courant}; {self.integrator} is stable from above 0 to {limit:.3g}."
-            )
 
 
 def _check_initial(state: Float[Tensor, "batch 1 y x"], names: Sequence[str]) -> None:
