@@ -1,11 +1,11 @@
 """Time integrators for spectra: ``dû/dt = L û + N(û)`` with a diagonal, real linear part ``L``.
 
 Each is built for one ``L`` and one step ``dt``, or one step a trajectory; its coefficients are computed in float64
-and then cast, to complex numbers because products with real ones would be converted each time. ``order`` is the order
-of convergence, ``courant_limit`` the largest ``dt max|u·k|`` that is stable for advection. A method with
-``is_multistep`` keeps tendencies from step to step: it is good for one solution and for steps of one length. An
-optional ``diffusion_margin`` is the largest ratio of a wave's frequency in ``N`` to its decay rate in ``L`` at which
-steps of any length are stable.
+and then cast, to complex numbers for complex spectra because products with real ones would be converted each time.
+``order`` is the order of convergence, ``courant_limit`` the largest ``dt max|u·k|`` that is stable for advection.
+A method with ``is_multistep`` keeps tendencies from step to step: it is good for one solution and for steps of one
+length. An optional ``diffusion_margin`` is the largest ratio of a wave's frequency in ``N`` to its decay rate in
+``L`` at which steps of any length are stable.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Complex, Float64
+from jaxtyping import Float64, Inexact
 from torch import Tensor
 
 from . import INTEGRATORS
 
 Tendency = Callable[[Tensor], Tensor]
-Step = float | Float64[Tensor, "batch #y #x"]
+Step = float | Float64[Tensor, "batch *ones"]
 
 
 @runtime_checkable
@@ -33,8 +33,8 @@ class Integrator(Protocol):
     is_multistep: ClassVar[bool]
 
     def step(
-        self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
-    ) -> Complex[Tensor, "batch *modes"]:
+        self, u_hat: Inexact[Tensor, "batch *modes"], tendency: Tendency
+    ) -> Inexact[Tensor, "batch *modes"]:
         """Return the state ``dt`` later; ``tendency`` is ``N``."""
         ...
 
@@ -80,6 +80,7 @@ class ETDRK4:
         linear: the diagonal ``L``, broadcastable to the state.
         dt: time step.
         dtype: real dtype of the state.
+        is_real: whether the state is real, as cosine amplitudes are.
     """
 
     order: ClassVar[int] = 4
@@ -87,20 +88,23 @@ class ETDRK4:
     diffusion_margin: ClassVar[float] = 0.5
     is_multistep: ClassVar[bool] = False
 
-    def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:
+    def __init__(
+        self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype, is_real: bool = False
+    ) -> None:
+        dtype = dtype if is_real else dtype.to_complex()
         z = dt * linear
         phi1, phi2, phi3 = phi_functions(z)
         half1 = phi_functions(z / 2)[0]
-        self._decay = _cast(z.exp(), dtype)
-        self._half_decay = _cast((z / 2).exp(), dtype)
-        self._half_weight = _cast(dt / 2 * half1, dtype)
-        self._first = _cast(dt * (phi1 - 3 * phi2 + 4 * phi3), dtype)
-        self._middle = _cast(dt * (2 * phi2 - 4 * phi3), dtype)
-        self._last = _cast(dt * (4 * phi3 - phi2), dtype)
+        self._decay = z.exp().to(dtype)
+        self._half_decay = (z / 2).exp().to(dtype)
+        self._half_weight = (dt / 2 * half1).to(dtype)
+        self._first = (dt * (phi1 - 3 * phi2 + 4 * phi3)).to(dtype)
+        self._middle = (dt * (2 * phi2 - 4 * phi3)).to(dtype)
+        self._last = (dt * (4 * phi3 - phi2)).to(dtype)
 
     def step(
-        self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
-    ) -> Complex[Tensor, "batch *modes"]:
+        self, u_hat: Inexact[Tensor, "batch *modes"], tendency: Tendency
+    ) -> Inexact[Tensor, "batch *modes"]:
         """Return the state ``dt`` later (four evaluations of the tendency)."""
         n_u = tendency(u_hat)
         half = self._half_decay * u_hat
@@ -130,21 +134,25 @@ class CrankNicolsonAdamsBashforth2:
         linear: the diagonal ``L``, broadcastable to the state.
         dt: time step.
         dtype: real dtype of the state.
+        is_real: whether the state is real, as cosine amplitudes are.
     """
 
     order: ClassVar[int] = 2
     courant_limit: ClassVar[float] = 0.5
     is_multistep: ClassVar[bool] = True
 
-    def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:
+    def __init__(
+        self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype, is_real: bool = False
+    ) -> None:
+        dtype = dtype if is_real else dtype.to_complex()
         z = dt * linear
-        self._decay = _cast((1 + z / 2) / (1 - z / 2), dtype)
-        self._weight = _cast(dt / (1 - z / 2), dtype)
+        self._decay = ((1 + z / 2) / (1 - z / 2)).to(dtype)
+        self._weight = (dt / (1 - z / 2)).to(dtype)
         self._before: Tensor | None = None
 
     def step(
-        self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
-    ) -> Complex[Tensor, "batch *modes"]:
+        self, u_hat: Inexact[Tensor, "batch *modes"], tendency: Tendency
+    ) -> Inexact[Tensor, "batch *modes"]:
         """Return the state ``dt`` later (one evaluation of the tendency, two in the first step)."""
         n_u = tendency(u_hat)
         decayed = self._decay * u_hat
@@ -170,23 +178,23 @@ class CrankNicolsonEuler:
         linear: the diagonal ``L``, broadcastable to the state.
         dt: time step.
         dtype: real dtype of the state.
+        is_real: whether the state is real, as cosine amplitudes are.
     """
 
     order: ClassVar[int] = 1
     courant_limit: ClassVar[float] = 1.0
     is_multistep: ClassVar[bool] = False
 
-    def __init__(self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype) -> None:
+    def __init__(
+        self, linear: Float64[Tensor, "*modes"], dt: Step, dtype: torch.dtype, is_real: bool = False
+    ) -> None:
+        dtype = dtype if is_real else dtype.to_complex()
         z = dt * linear
-        self._decay = _cast((1 + z / 2) / (1 - z / 2), dtype)
-        self._weight = _cast(dt / (1 - z / 2), dtype)
+        self._decay = ((1 + z / 2) / (1 - z / 2)).to(dtype)
+        self._weight = (dt / (1 - z / 2)).to(dtype)
 
     def step(
-        self, u_hat: Complex[Tensor, "batch *modes"], tendency: Tendency
-    ) -> Complex[Tensor, "batch *modes"]:
+        self, u_hat: Inexact[Tensor, "batch *modes"], tendency: Tendency
+    ) -> Inexact[Tensor, "batch *modes"]:
         """Return the state ``dt`` later (one evaluation of the tendency)."""
         return torch.addcmul(self._decay * u_hat, self._weight, tendency(u_hat))
-
-
-def _cast(coefficient: Float64[Tensor, "*modes"], dtype: torch.dtype) -> Complex[Tensor, "*modes"]:
-    return coefficient.to(torch.complex64 if dtype == torch.float32 else torch.complex128)

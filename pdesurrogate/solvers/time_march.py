@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Complex, Float64, Int64
+from jaxtyping import Float64, Inexact, Int64
 from torch import Tensor
 
 from . import INTEGRATORS
@@ -32,6 +32,8 @@ class TimeMarch:
         frequency: the largest frequency of each trajectory's advection, 1/time.
         names: what messages call the trajectories.
         courant: Courant number of adaptive steps, or None.
+        is_real: whether the state is real, as cosine amplitudes are.
+        limited_by: what the frequency is of, for the message that refuses a step.
     """
 
     STEPS_BETWEEN_LOOKS = 16
@@ -49,16 +51,18 @@ class TimeMarch:
         frequency: Callable[[Tensor], Tensor],
         names: Sequence[str],
         courant: float | None = None,
+        is_real: bool = False,
+        limited_by: str = "its largest speed on this grid",
     ) -> None:
         self._integrator, self._linear, self._dt, self._dtype = integrator, linear, dt, dtype
         self._tendency, self._frequency, self._names = tendency, frequency, names
-        self._courant = courant
+        self._courant, self._is_real, self._limited_by = courant, is_real, limited_by
         self._built: tuple[float | Tensor, Integrator] = (dt, self._build(dt))
         self._tolerated = max(0.5, (courant or 0.0) / self._built[1].courant_limit)
 
     def advance(
-        self, u_hat: Complex[Tensor, "batch *modes"], start: float, end: float
-    ) -> Complex[Tensor, "batch *modes"]:
+        self, u_hat: Inexact[Tensor, "batch *modes"], start: float, end: float
+    ) -> Inexact[Tensor, "batch *modes"]:
         """Return the state at ``end`` from that at ``start``.
 
         Raises:
@@ -69,7 +73,7 @@ class TimeMarch:
             u_hat = self._advance_evenly(u_hat, start, end)
         elif end > start:
             u_hat = self._advance_adaptively(u_hat, start, end)
-        self._check_finite(torch.isfinite(torch.view_as_real(u_hat)).flatten(1).all(1), start, end)
+        self._check_finite(torch.isfinite(u_hat).flatten(1).all(1), start, end)
         return u_hat
 
     def _advance_evenly(self, u_hat: Tensor, start: float, end: float) -> Tensor:
@@ -87,7 +91,7 @@ class TimeMarch:
         if self._dt > bound:
             raise ValueError(
                 f"trajectory {self._names[worst]} at t = {now:g}: dt = {self._dt:g} exceeds the stability bound "
-                f"{bound:.3g} of {self._integrator} for its largest speed on this grid. Use a smaller dt that "
+                f"{bound:.3g} of {self._integrator} for {self._limited_by}. Use a smaller dt that "
                 "divides the time between frames, or adaptive steps (courant)."
             )
 
@@ -142,7 +146,8 @@ class TimeMarch:
         return integrator
 
     def _build(self, dt: Step) -> Integrator:
-        integrator: Integrator = INTEGRATORS.build(self._integrator, self._linear, dt, self._dtype)
+        kind = {"is_real": True} if self._is_real else {}
+        integrator: Integrator = INTEGRATORS.build(self._integrator, self._linear, dt, self._dtype, **kind)
         return integrator
 
     def _check_finite(self, is_finite: Tensor, start: float, end: float) -> None:
