@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from ..fields.fourier import layout_order
+from ..fields.fourier.kept_tables import kept
 from .filter_bank import FilterBank
 
 Offset = tuple[int, ...]
@@ -72,7 +73,7 @@ class Stencil:
         """
         if all(isinstance(scale, float) and scale == scales[0] for scale in scales):
             return weight * scales[0]
-        steps = self._steps.to(weight.device, weight.dtype)
+        steps = _steps_like(self, weight)
         # A sum over the few axes, because the scales may be symbols of a traced program.
         total = steps[0] * scales[0]
         for step, scale in zip(steps[1:], scales[1:], strict=True):
@@ -96,8 +97,8 @@ class Stencil:
                 for count in range(self.ndim):
                     share = math.factorial(count) * math.factorial(self.ndim - count - 1) / orders
                     for chosen in itertools.combinations(others, count):
-                        for kept, sign in (({*chosen, axis}, 1), ({*chosen}, -1)):
-                            part = tuple(n if a in kept else 0 for a, n in enumerate(z))
+                        for part_axes, sign in (({*chosen, axis}, 1), ({*chosen}, -1)):
+                            part = tuple(n if a in part_axes else 0 for a, n in enumerate(z))
                             if part in place:
                                 steps[axis, place[part], j] += sign * share
                             elif _minus(part) in place:
@@ -123,6 +124,18 @@ def stencil(ndim: int, size: int, antisymmetric: bool) -> Stencil:
         for _ in (made.differences, made.shifts, made._steps):
             pass
     return made
+
+
+def _steps_like(made: Stencil, weight: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return made._steps.to(weight.device, weight.dtype)
+    return kept(_cached_steps(made, weight.dtype, str(weight.device)))
+
+
+@lru_cache(maxsize=64)
+def _cached_steps(made: Stencil, dtype: torch.dtype, device: str) -> Tensor:
+    with torch.inference_mode(False):  # gradients flow through them later
+        return made._steps.to(device, dtype)
 
 
 def _minus(z: Offset) -> Offset:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..fields.fourier.kept_tables import kept
 from .native import filter_lines, native_applies
 from .pointwise_mlp import piece_rows
 
@@ -79,8 +80,20 @@ def filtered(v: Tensor, bank: FilterBank) -> Tensor:
     batch, channels, ndim = v.shape[0], v.shape[-1], v.ndim - 2
     convolve = (F.conv1d, F.conv2d, F.conv3d)[ndim - 1]
     alone = v.movedim(-1, 1).flatten(0, 1).unsqueeze(1)
-    z = convolve(alone, bank.filters.to(v.device, v.dtype).unsqueeze(1))
+    z = convolve(alone, _values(bank, v.dtype, v.device).unsqueeze(1))
     return z.unflatten(0, (batch, channels)).movedim(1, -1).movedim(1, -2)
+
+
+def _values(bank: FilterBank, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if torch.compiler.is_compiling():
+        return bank.filters.to(device, dtype)
+    return kept(_cached_values(bank, dtype, str(device)))
+
+
+@lru_cache(maxsize=64)
+def _cached_values(bank: FilterBank, dtype: torch.dtype, device: str) -> Tensor:
+    with torch.inference_mode(False):  # gradients flow through them later
+        return bank.filters.to(device, dtype)
 
 
 def pieces(
@@ -101,7 +114,7 @@ def pieces(
     if native_applies(padded):
         lines = _lines(tuple(padded.shape), bank.widths)
         taps = _taps(bank, tuple(padded.shape))
-        step = min(piece_rows(padded.device, wide * points, len(lines)), len(lines))
+        step = max(1, min(piece_rows(padded.device, wide * points, len(lines)), len(lines)))
         # One memory for all pieces: fresh pages would cost as much as the work.
         memory = padded.new_empty(step, points, bank.size, padded.shape[-1])
         for start in range(0, len(lines), step):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from ..fields.fourier.kept_tables import kept
 from .filter_bank import FilterBank
 from .halo import extend
 from .mode_products import mode_matmul, mode_multiply
@@ -28,7 +29,7 @@ def filter_and_mix_by_spectra(
     added = [0 if end == "periodic" else width for width, end in zip(bank.widths, ends, strict=True)]
     padded = extend(v, added, ends)
     layout = tuple(padded.shape[1:-1])
-    response = _response(bank, layout, v.dtype, str(v.device))
+    response = kept(_response(bank, layout, v.dtype, str(v.device)))
 
     def mixing(modes: Tensor) -> Tensor:
         numbers = torch.view_as_real(response)
