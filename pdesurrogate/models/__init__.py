@@ -9,6 +9,8 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
   square box it commutes with;
 - ``grids``: ``"any"``, ``"multiple of n"`` or ``"fixed"``;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
+
+It may have a ``summary``, a line about itself for the training log.
 """
 
 from ..registry import Registry
