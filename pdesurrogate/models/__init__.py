@@ -13,6 +13,8 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
 - ``convergence``, where it takes any grid: the order in the spacing with which its future settles as the grid is
   refined, None (as if it said nothing) if only aliasing tells one grid from another;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
+
+It may have a ``summary``, a line about itself for the training log.
 """
 
 from ..registry import Registry

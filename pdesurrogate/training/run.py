@@ -221,6 +221,8 @@ def _describe(
         "" if spec.time_units == "1" else f" {spec.time_units}",
         run_dir,
     )
+    if summary := getattr(surrogate.model, "summary", ""):
+        log.info("%s: %s", config["model"]["kind"], summary)
 
 
 def _ignore_advice() -> None:

@@ -85,6 +85,8 @@ def compose_train(wave_store: Path, tmp_path: Path) -> Compose:
             "run_id=test",
         ]
         given = {o.split("=", 1)[0] for o in overrides}
+        if "model" in given:  # another model has options of its own
+            small = [o for o in small if not o.startswith("model.")]
         kept = [o for o in small if o.split("=", 1)[0] not in given]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = hydra_compose("train", overrides=[*kept, *overrides])

@@ -1,11 +1,13 @@
 import csv
 import logging
+import re
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from pdesurrogate.models import MODELS
 from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.run import train
 
@@ -50,12 +52,31 @@ def best_key(checkpoint):
     return key
 
 
-def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(compose_train, tmp_path):
+FNO = ("width=8", "num_modes=6", "depth=2")
+SMALL_OPTIONS = {
+    "fno": FNO,
+    "tfno": (*FNO, "rank=0.5", "joint=true"),
+    "localno": (*FNO, "radius=0.3", "reference_grid=16"),
+    "unet": ("width=4", "multipliers=[1,2]", "num_blocks=1"),
+    "mgtfno": ("base=fno", "base_options={width: 4, depth: 2, num_modes: 4}"),
+}
+"""Options for the suite's speed; a model without an entry runs with its defaults."""
+RESUMED = [
+    kind
+    for kind in MODELS.names()
+    if kind not in {"persistence", "neuralop"} and "plane" in MODELS.get(kind).geometries
+]
+
+
+@pytest.mark.parametrize("kind", RESUMED)
+def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(kind, compose_train, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    schedule = "optim.schedule=constant"  # so that the first half does not depend on the length of the run
-    train(compose_train("trainer.max_epochs=4", schedule, "optim.warmup=0", run_dir=whole))
-    train(compose_train("trainer.max_epochs=2", schedule, "optim.warmup=0", run_dir=parts))
-    train(compose_train("trainer.max_epochs=4", schedule, "optim.warmup=0", f"resume={parts}", run_dir=parts))
+    terms = [f"model={kind}", *(f"model.{option}" for option in SMALL_OPTIONS.get(kind, ()))]
+    # A constant schedule, so that the first half does not depend on the length of the run.
+    terms += ["optim.schedule=constant", "optim.warmup=0"]
+    train(compose_train("trainer.max_epochs=4", *terms, run_dir=whole))
+    train(compose_train("trainer.max_epochs=2", *terms, run_dir=parts))
+    train(compose_train("trainer.max_epochs=4", *terms, f"resume={parts}", run_dir=parts))
     a, b = read_checkpoint(whole), read_checkpoint(parts)
     assert a["global_step"] == b["global_step"]
     assert_bitwise(a["state_dict"], b["state_dict"])
@@ -173,6 +194,19 @@ def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_tr
         assert name in content
     assert b"valid/forecast" in content
     assert list((run / "files" / "media" / "images").rglob("*.png"))
+
+
+def test_the_log_says_what_a_model_says_of_itself(compose_train, caplog):
+    with caplog.at_level(logging.INFO):
+        train(
+            compose_train(
+                "trainer.max_epochs=1", "model=tfno", *(f"model.{o}" for o in SMALL_OPTIONS["tfno"])
+            )
+        )
+    (line,) = [r.getMessage() for r in caplog.records if "spectral weights" in r.getMessage()]
+    assert re.search(
+        r"[\d,]+ real numbers for [\d,]+ \([\d.]+ times fewer; the whole model [\d.]+ times", line
+    )
 
 
 def test_a_checkpoint_holds_plain_types_only(compose_train, tmp_path):
