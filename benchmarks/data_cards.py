@@ -19,10 +19,13 @@ NUM_FRAMES = 5
 def draw(root: Path, picture: Path) -> None:
     """Draw one row per channel, first frame to last, on one colour scale, about zero if it has both signs."""
     stored = StoredTrajectories(root / "test.h5")
+    vertical, _ = stored.spec.axes
+    unit, scale = ("h", 3600.0) if stored.spec.time_units == "s" else ("", 1.0)
+    height = 2.0 * stored.grid[0] / stored.grid[1] + 0.1
     frames = stored.frames(0, 0, stored.num_frames)
     shown = np.linspace(0, stored.num_frames - 1, NUM_FRAMES).round().astype(int)
     names = stored.spec.channel_names
-    figure = Figure(figsize=(2.0 * NUM_FRAMES + 0.8, 2.1 * len(names)), layout="constrained")
+    figure = Figure(figsize=(2.0 * NUM_FRAMES + 0.8, height * len(names)), layout="constrained")
     axes = figure.subplots(len(names), NUM_FRAMES, squeeze=False)
     for channel, (row, name) in enumerate(zip(axes, names, strict=True)):
         low, high = frames[:, channel].min(), frames[:, channel].max()
@@ -31,8 +34,10 @@ def draw(root: Path, picture: Path) -> None:
             limit = max(-low, high)
             colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
         for axis, k in zip(row, shown, strict=True):
-            drawn = axis.imshow(frames[k, channel], origin="lower", **colours)
-            axis.set(xticks=[], yticks=[], title=f"t = {stored.times[k]:.3g}")
+            drawn = axis.imshow(
+                frames[k, channel], origin="upper" if vertical.is_descending else "lower", **colours
+            )
+            axis.set(xticks=[], yticks=[], title=f"t = {stored.times[k] / scale:.3g} {unit}".rstrip())
         figure.colorbar(drawn, ax=row, shrink=0.9, label=name)
     figure.savefig(picture, dpi=80)
 

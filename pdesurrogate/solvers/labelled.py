@@ -75,8 +75,15 @@ def describe(equation: Equation) -> str:
     if not dataclasses.is_dataclass(equation):
         return type(equation).__name__
     values = {f.name: getattr(equation, f.name) for f in dataclasses.fields(equation)}
-    texts = [f"{k}={v.tolist() if isinstance(v, Tensor) else v}" for k, v in values.items()]
+    texts = [f"{k}={_text(v)}" for k, v in values.items()]
     return f"{type(equation).__name__}({', '.join(texts)})"
+
+
+def _text(value: Any) -> str:
+    """Return a parameter as text; fields, such as the ground, by their shape."""
+    if not isinstance(value, Tensor):
+        return str(value)
+    return f"tensor of shape {tuple(value.shape)}" if value.ndim > 1 else str(value.tolist())
 
 
 def _variable(dataset: Any, name: str, field: Field, dims: Sequence[str]) -> np.ndarray:
@@ -129,7 +136,8 @@ def _check_parameters(equation: Equation, dataset: Any, num: int) -> None:
     for parameter in dataclasses.fields(equation):
         value = getattr(equation, parameter.name)
         is_number = isinstance(value, float | int | Tensor) and not isinstance(value, bool)
-        if not is_number or parameter.name not in dataset:
+        is_field = isinstance(value, Tensor) and value.ndim > 1
+        if not is_number or is_field or parameter.name not in dataset:
             continue
         mine = np.broadcast_to(np.asarray(value, dtype=np.float64), (num,))
         theirs = np.asarray(dataset[parameter.name].values, dtype=np.float64)

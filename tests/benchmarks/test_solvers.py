@@ -26,7 +26,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
 
 
 def printed_errors(text, name):
-    return [float(value) for value in re.findall(rf"{name}: (\S+)", text)]
+    return [float(value) for value in re.findall(rf"{name}: ([^,\s]+)", text)]
 
 
 def test_the_error_of_a_time_step_falls_with_its_order(capsys):
@@ -36,6 +36,15 @@ def test_the_error_of_a_time_step_falls_with_its_order(capsys):
         solver_error.main(options)
         errors.append(printed_errors(capsys.readouterr().out, "time step")[-1])
     assert 10 < errors[0] / errors[1] < 25  # 16 for fourth order
+
+
+def test_errors_relative_to_the_deviation_from_the_mean_are_the_larger_ones(capsys):
+    small = ["generator.num_frames=2"]
+    found = []
+    for option in ("without_mean=false", "without_mean=true"):
+        solver_error.main(["data=shallow_water/sphere_random_small", "refine=2", *small, option])
+        found.append(printed_errors(capsys.readouterr().out, "time step")[-1])
+    assert found[1] > 20 * found[0] > 0
 
 
 def test_the_error_of_a_grid_is_measured_beside_it(capsys):

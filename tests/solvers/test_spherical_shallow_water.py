@@ -59,7 +59,7 @@ def test_gravity_waves_on_a_sphere_at_rest_have_their_exact_frequency(degree, or
     assert found[1].abs().max() < 1e-6 * frequency * height / depth
 
 
-@pytest.mark.parametrize("tilt", [0.0, 0.05, math.pi / 4, math.pi / 2])
+@pytest.mark.parametrize("tilt", [0.0, 0.05, math.pi / 2])
 def test_a_geostrophic_flow_around_any_axis_is_steady(tilt):
     """Williamson et al. 1992, test case 2."""
     equation = SphericalShallowWater(dt=1200.0, truncation=10, tilt=tilt)
@@ -72,7 +72,7 @@ def test_a_geostrophic_flow_around_any_axis_is_steady(tilt):
     depth = (2.94e4 - pressure * sine**2) / equation.gravity
     state = equation.state(depth[None], torch.stack([east, north])[None])
     torch.testing.assert_close(equation.wind(state)[0], torch.stack([east, north]), rtol=0, atol=1e-10)
-    found = last(equation, state, 2 * 86400.0)
+    found = last(equation, state, 86400.0)
     assert float((found - state)[:, 0].norm() / state[:, 0].norm()) < 1e-12
     assert float((found - state)[:, 1:].abs().max()) < 1e-15
 
@@ -97,7 +97,7 @@ def rossby_haurwitz(equation, sizes):
 
 
 def test_a_rossby_haurwitz_wave_travels_at_its_speed_and_keeps_its_wavenumber():
-    equation = SphericalShallowWater(dt=600.0, truncation=21)
+    equation = SphericalShallowWater(dt=1200.0, truncation=21)
     state = rossby_haurwitz(equation, (32, 64))
     found = last(equation, state, 86400.0)
     transform = SphericalTransform(equation.grid_of((32, 64)), 21, dtype=torch.float64)
@@ -137,9 +137,9 @@ def test_errors_fall_with_the_order_of_the_integrator(integrator):
     order = INTEGRATORS.get(integrator).order
     options = {"truncation": 7, "diffusion_time": HOUR}
     state = RandomHarmonics().state(SphericalShallowWater(dt=1.0, **options), (12, 24), 0, 0)[None]
-    exact = last(SphericalShallowWater(dt=50.0, **options), state, 2 * HOUR)
+    exact = last(SphericalShallowWater(dt=50.0, **options), state, HOUR)
     found = [
-        last(SphericalShallowWater(dt=dt, integrator=integrator, **options), state, 2 * HOUR)
+        last(SphericalShallowWater(dt=dt, integrator=integrator, **options), state, HOUR)
         for dt in steps[order]
     ]
     for channel in range(3):

@@ -46,21 +46,20 @@ def test_a_state_depends_on_seed_and_index_alone_and_is_a_wind_over_deep_water(k
 
 
 def test_the_jet_without_its_bump_is_in_balance():
-    equation = SphericalShallowWater(dt=600.0)  # T = 63 on 96 x 192
-    state = GalewskyJet(bump_height=0.0).state(equation, (96, 192), 0, 0)[None]
-    grid = equation.grid_of((96, 192))
-    assert float(mean(state[0, 0], grid)) == pytest.approx(1e4, abs=1e-6)
+    state = GalewskyJet(bump_height=0.0).state(EQUATION, SIZES, 0, 0)[None]
+    equation, grid = EQUATION, EQUATION.grid_of(SIZES)
+    assert float(mean(state[0, 0], grid)) == pytest.approx(1e4, abs=1e-4)
     east, north = equation.wind(state)[0]
-    assert float(east.max()) == pytest.approx(80.0, abs=1.0)
+    assert float(east.max()) == pytest.approx(80.0, abs=2.5)
     assert north.abs().max() < 1e-9
     south = torch.tensor(grid.latitudes) < math.pi / 7 - 0.1
     assert east[south].abs().max() < 1.0  # what the truncation of the jet's kinks leaves
-    (end,) = equation.frames(state, [6 * 3600.0])
+    (end,) = equation.frames(state, [2 * 3600.0])
     assert (end - state)[0, 0].abs().max() < 1.0
     unbalanced = state.clone()
     unbalanced[:, 0] = 1e4
-    (end,) = equation.frames(unbalanced, [6 * 3600.0])
-    assert (end - unbalanced)[0, 0].abs().max() > 100
+    (end,) = equation.frames(unbalanced, [2 * 3600.0])
+    assert (end - unbalanced)[0, 0].abs().max() > 50
 
 
 def test_the_bump_stands_where_it_is_put_and_is_wider_in_torch_harmonics():
