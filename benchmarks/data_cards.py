@@ -17,12 +17,17 @@ NUM_FRAMES = 5
 
 
 def draw(root: Path, picture: Path) -> None:
-    """Draw one row per channel, first frame to last, on one colour scale, about zero if it has both signs."""
+    """Draw one row per channel, first frame to last, on one colour scale, about zero if it has both signs.
+
+    Of a volume ``(z, y, x)`` the mean along y is drawn, as a camera sees smoke.
+    """
     stored = StoredTrajectories(root / "test.h5")
     vertical, _ = stored.spec.axes
     unit, scale = ("h", 3600.0) if stored.spec.time_units == "s" else ("", 1.0)
     height = 2.0 * stored.grid[0] / stored.grid[1] + 0.1
     frames = stored.frames(0, 0, stored.num_frames)
+    if stored.spec.ndim == 3:
+        frames = frames.mean(axis=3)
     shown = np.linspace(0, stored.num_frames - 1, NUM_FRAMES).round().astype(int)
     names = stored.spec.channel_names
     figure = Figure(figsize=(2.0 * NUM_FRAMES + 0.8, height * len(names)), layout="constrained")
