@@ -101,6 +101,7 @@ def test_a_gaussian_forcing_is_drawn_for_each_trajectory_and_is_a_channel_of_eve
     options = {"forcing": {"kind": "gaussian"}, "initial_condition": "rest", "length": 2 * np.pi, "seed": 3}
     generator = GENERATORS.build("navier_stokes", **SMALL, **options, reynolds=500.0)
     assert generator.spec.channel_names == ("vorticity", "forcing")
+    assert generator.spec.static_channels == (False, True)
     assert generator.parameters([4]).tolist() == [[np.float32(0.002)]]
     frames = solve([4, 9], **options, reynolds=500.0)
     assert frames.shape == (2, 3, 2, 16, 16)
