@@ -249,7 +249,7 @@ def _initial_field(
             )
         return None
     options = dict(given or {})
-    check_options("initial_condition", GaussianRandomField, options)
+    check_options("initial_condition", GaussianRandomField, options, num_positional=1)
     return GaussianRandomField(lengths=lengths, **options)
 
 

@@ -139,6 +139,7 @@ def test_attributes_are_text_and_numbers_and_tell_the_options():
         ({"forcing": {"kind": "kolmogorow"}}, "Did you mean 'kolmogorov'"),
         ({"forcing": {"kind": "li", "amplitud": 1.0}}, "Did you mean 'amplitude'"),
         ({"initial_condition": {"amplitud": "paper"}}, "Did you mean 'amplitude'"),
+        ({"initial_condition": {"lengths": [1.0, 1.0]}}, "no option 'lengths'"),
         ({"grid": 64}, "finer than solve_grid = 32"),
         ({"dtype": "float16"}, "allowed: float32, float64"),
         ({"dt": 0.3}, "does not divide"),
