@@ -70,7 +70,7 @@ class BurgersGenerator:
         check_grids(grid, solve_grid)
         self._solver = Burgers1D(float(viscosity), float(dt), float(length), integrator)
         options = {"amplitude": 625.0, "alpha": 2.0, "tau": 5.0, **(initial_condition or {})}
-        check_options("initial_condition", GaussianRandomField, options)
+        check_options("initial_condition", GaussianRandomField, options, num_positional=1)
         self._initial = GaussianRandomField((float(length),), **options)
         self._seed, self._solve_grid, self._dtype = seed, solve_grid, solver_dtype(dtype)
         self.grid = (grid,)

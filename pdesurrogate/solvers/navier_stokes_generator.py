@@ -36,8 +36,8 @@ class NavierStokesGenerator:
         reynolds: Re = 1 / ν instead, in the units of the box and of its forcing, as Kolmogorov flows are labelled.
         viscosity_draw: how: ``"log"`` draws its logarithm uniformly, ``"uniform"`` the number itself.
         forcing: ``{kind: li | kolmogorov | symmetric | none, ...}``. Two kinds are drawn for each trajectory:
-            ``torus``, whose coefficients are parameters beside the viscosity, and ``gaussian``, which is a second
-            channel of every frame.
+            ``torus``, whose coefficients are parameters beside the viscosity, and ``gaussian``, which is a static
+            second field of every frame: given to models, and not forecast.
         drag: linear drag, 1/time.
         length: side of the box.
         initial_condition: options of `GaussianRandomField`: amplitude, alpha, tau; or ``"rest"``.
@@ -180,7 +180,9 @@ class NavierStokesGenerator:
             ]
         fields = self._solver.fields
         if isinstance(self._forcing, RandomFieldForcing):
-            fields += (Field("forcing", kind="pseudoscalar", long_name="source of vorticity"),)
+            fields += (
+                Field("forcing", kind="pseudoscalar", long_name="source of vorticity", is_static=True),
+            )
         return DataSpec(
             fields=fields,
             axes=self._solver.axes,
@@ -247,7 +249,7 @@ def _initial_field(
             )
         return None
     options = dict(given or {})
-    check_options("initial_condition", GaussianRandomField, options)
+    check_options("initial_condition", GaussianRandomField, options, num_positional=1)
     return GaussianRandomField(lengths=lengths, **options)
 
 

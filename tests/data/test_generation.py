@@ -148,6 +148,21 @@ def test_overwrite_continues_unfinished_files_of_the_same_options(tmp_path, monk
     assert len(solved) == 10 - 4
 
 
+def test_an_unfinished_file_of_other_options_is_refused_with_the_difference_and_left_alone(
+    tmp_path, monkeypatch
+):
+    interrupt_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        generate_splits(build(), tmp_path, NUMBERS, device="cpu")
+    monkeypatch.undo()
+    before = (tmp_path / "train.h5.part").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"train\.h5\.part was left by a run with other .*: drag is 0\.0 there and 0\.5"
+    ):
+        generate_splits(build(drag=0.5), tmp_path, NUMBERS, device="cpu")
+    assert (tmp_path / "train.h5.part").read_bytes() == before
+
+
 def interrupt_after(monkeypatch, number):
     """Press Ctrl-C when so many trajectories have been written."""
     written = []

@@ -101,6 +101,7 @@ def test_a_gaussian_forcing_is_drawn_for_each_trajectory_and_is_a_channel_of_eve
     options = {"forcing": {"kind": "gaussian"}, "initial_condition": "rest", "length": 2 * np.pi, "seed": 3}
     generator = GENERATORS.build("navier_stokes", **SMALL, **options, reynolds=500.0)
     assert generator.spec.channel_names == ("vorticity", "forcing")
+    assert generator.spec.static_channels == (False, True)
     assert generator.parameters([4]).tolist() == [[np.float32(0.002)]]
     frames = solve([4, 9], **options, reynolds=500.0)
     assert frames.shape == (2, 3, 2, 16, 16)
@@ -138,6 +139,7 @@ def test_attributes_are_text_and_numbers_and_tell_the_options():
         ({"forcing": {"kind": "kolmogorow"}}, "Did you mean 'kolmogorov'"),
         ({"forcing": {"kind": "li", "amplitud": 1.0}}, "Did you mean 'amplitude'"),
         ({"initial_condition": {"amplitud": "paper"}}, "Did you mean 'amplitude'"),
+        ({"initial_condition": {"lengths": [1.0, 1.0]}}, "no option 'lengths'"),
         ({"grid": 64}, "finer than solve_grid = 32"),
         ({"dtype": "float16"}, "allowed: float32, float64"),
         ({"dt": 0.3}, "does not divide"),
