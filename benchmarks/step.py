@@ -1,10 +1,12 @@
 """The whole training step of a model against neuraloperator's: forward, backward, Adam.
 
     python -m benchmarks.step model=fno grid=64 num_modes=24 width=32 batch=16 name=fno_2d
+    python -m benchmarks.step model=tfno along=fno grid=64 num_modes=24 width=32 batch=16 name=tfno_2d
 
 Ours runs with fused Adam on real weights, as it is trained; neuraloperator with torch's Adam on its complex
 weights and, as a further contestant, with its own AdamW. Both start from the same weights; outputs and
-gradients of a mean square are compared first and nothing is timed unless they agree.
+gradients of a mean square are compared first and nothing is timed unless they agree. A model that runs ``along`` has
+the same sizes and computes something else: it is timed with the others and compared with none.
 """
 
 from __future__ import annotations
@@ -28,7 +30,16 @@ from pdesurrogate.training.optimisation import Optimisation
 from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .memory import peak_of, peaks_in_new_process
-from .models import NEURALOPERATOR, Side, activation_bytes, build_ours, build_peer, smooth_input
+from .models import (
+    NEURALOPERATOR,
+    OURS,
+    Side,
+    activation_bytes,
+    build_ours,
+    build_peer,
+    num_reals,
+    smooth_input,
+)
 from .options import OptionError, parse_options, require_one_of, run_command
 from .record import Record, check_name
 
@@ -53,6 +64,7 @@ class StepOptions:
     memory: str = "lean"
     compile: bool = False
     peer: str = "auto"
+    along: str = ""
     clock: str = "auto"
     repeats: int = 11
     allocator: str = "tuned"
@@ -105,6 +117,10 @@ class Contest:
             also["coordinates"] = "linear"  # neuraloperator's default embedding
         ours = build_ours(options.model, options.grid, wanted=wanted, also=also)
         self.sides = [ours]
+        self.company = []
+        if options.along:
+            name = f"{OURS}, {options.along}"
+            self.company.append(build_ours(options.along, options.grid, wanted={}, also=also, name=name))
         peer = None
         if options.peer == "auto":
             peer = build_peer(options.model, ours, width=options.width, num_modes=options.num_modes)
@@ -121,7 +137,12 @@ class Contest:
         self.input = smooth_input(options.batch, options.grid)
         with torch.no_grad():
             self.target = torch.randn_like(self.sides[0].call(self.input))
-        self.first_call_seconds = {side.name: self._first_call(side) for side in self.sides}
+        self.first_call_seconds = {side.name: self._first_call(side) for side in self.all_sides}
+
+    @property
+    def all_sides(self) -> list[Side]:
+        """Everything that is timed; `sides` are the models of the same function among them."""
+        return [*self.sides, *self.company]
 
     def check(self) -> dict[str, float]:
         """Compare outputs and gradients of all sides with the first one's; returns the worst differences."""
@@ -142,10 +163,10 @@ class Contest:
     def runs(self, phase: str) -> dict[str, Callable[[], object]]:
         """Return the calls of one phase: ``forward`` (no gradients), ``forward + backward`` or ``step``."""
         if phase == "forward":
-            return {side.name: self._forward(side) for side in self.sides}
+            return {side.name: self._forward(side) for side in self.all_sides}
         if phase == "forward + backward":
-            return {side.name: self._both(side) for side in self.sides}
-        runs = {side.name: self._step(side, _optimiser(side)) for side in self.sides}
+            return {side.name: self._both(side) for side in self.all_sides}
+        runs = {side.name: self._step(side, _optimiser(side)) for side in self.all_sides}
         if self.baseline is not None:
             from neuralop.training.adamw import AdamW
 
@@ -236,7 +257,7 @@ def main(words: Sequence[str]) -> None:
 
 def _peaks(options: StepOptions) -> dict[str, int | None]:
     contest = Contest(options)
-    return {side.name: peak_of(contest._both(side)) for side in contest.sides}
+    return {side.name: peak_of(contest._both(side)) for side in contest.all_sides}
 
 
 def _compile_seconds() -> float | None:
@@ -255,7 +276,7 @@ def _startup(contest: Contest) -> dict[str, Any]:
             "build": round(side.build_seconds, 2),
             "first step": round(contest.first_call_seconds[side.name], 2),
         }
-        for side in contest.sides
+        for side in contest.all_sides
     }
 
 

@@ -70,6 +70,19 @@ def test_a_model_without_a_peer_is_measured_alone(tmp_path):
     assert "speedup" not in phases["step"]["pdesurrogate"]
 
 
+def test_low_rank_weights_are_measured_against_neuraloperator_with_the_dense_model_along(tmp_path):
+    step.main([*TINY, "model=tfno", "model.rank=0.5", "along=fno", "peak=false", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert found["equality"]["output"] < 1e-5
+    assert found["equality"]["gradient"] < 1e-4
+    assert {"neuraloperator", "pdesurrogate", "pdesurrogate, fno"} <= set(found["phases"]["step"])
+
+
+def test_joint_weights_have_no_peer_and_are_measured_alone(tmp_path):
+    step.main([*TINY, "model=tfno", "model.rank=0.5", "model.joint=true", "peak=false", "name=tiny"])
+    assert list(result(tmp_path, "tiny")["phases"]["step"]) == ["pdesurrogate"]
+
+
 def test_contestants_that_differ_are_not_timed(monkeypatch):
     original = step.build_peer
 
