@@ -1,7 +1,7 @@
 """The command: plan, train, test, record, write the pages.
 
     python -m benchmarks.claims claims=tfno scale=cpu                # minutes on two cores
-    python -m benchmarks.claims claims=tfno scale=gpu device=cuda    # minutes on one large GPU
+    python -m benchmarks.claims claims=tfno scale=gpu                # minutes on one large GPU
     python -m benchmarks.claims claims=tfno plan=true                # generate the data and show the runs
     python -m benchmarks.claims                                      # write docs/results.md and the README again
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..options import OptionError, parse_options
-from ..record import Record
+from ..options import OptionError, parse_options, require_one_of
+from ..record import Record, check_name
 from . import page, schema
 from .planning import (
     OpenedSet,
@@ -40,25 +40,29 @@ class ClaimOptions:
     Attributes:
         claims: name of a claim file, or its path.
         scale: one of its scales.
-        device: cpu, cuda or cuda:1, of generation, training and test.
+        device: cpu or cuda, of generation, training and test; auto is what the scale is made for.
         jobs: runs at a time.
         threads: of each run.
         plan: only generate the data, match sizes and show the runs.
+        overwrite: replace data that were made with other options, as ``data/generate.py`` does.
         name: of the result file; ``CLAIMS_SCALE`` by default.
     """
 
     claims: str = ""
     scale: str = "cpu"
-    device: str = "cpu"
+    device: str = "auto"
     jobs: int = 2
     threads: int = 1
     plan: bool = False
+    overwrite: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
         for key in ("jobs", "threads"):
             if getattr(self, key) < 1:
                 raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_one_of("device", self.device, ("auto", "cpu", "cuda"))
+        check_name(self.name)
 
 
 def main(words: Sequence[str]) -> None:
@@ -67,6 +71,8 @@ def main(words: Sequence[str]) -> None:
     if options.claims:
         file = schema.load(options.claims)
         choose_scale(file, options.scale)
+        device = {"auto": "cuda" if options.scale == "gpu" else "cpu"}.get(options.device, options.device)
+        options = replace(options, device=device)
         compose_all(file, options.scale, options.device)
         put_to_test(file, options, words)
     if not options.plan:
@@ -85,7 +91,7 @@ def put_to_test(file: ClaimFile, options: ClaimOptions, words: Sequence[str]) ->
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(min(options.jobs * options.threads, os.cpu_count() or 1))
     scale = file.scales[options.scale]
-    sets = open_sets(file, options.scale, options.device)
+    sets = open_sets(file, options.scale, options.device, options.overwrite)
     runs = plan_runs(file, options.scale, sets, options.device)
     sizes = {(run.arm, run.set): sizes_of(run, sets[run.set]) for run in runs}
     for run in runs:

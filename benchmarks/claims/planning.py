@@ -115,8 +115,10 @@ def compose_all(file: ClaimFile, scale_name: str, device: str = "cpu") -> None:
         compose("train", (*chosen, *arm_overrides(file, scale_name, name, device)))
 
 
-def open_sets(file: ClaimFile, scale_name: str, device: str) -> dict[str, OpenedSet]:
+def open_sets(file: ClaimFile, scale_name: str, device: str, overwrite: bool = False) -> dict[str, OpenedSet]:
     """Generate what is not there yet, open all sets and return them by name.
+
+    With ``overwrite``, files that were made with other options are replaced.
 
     Raises:
         OptionError: if the trajectories are too short for the rollouts.
@@ -129,7 +131,7 @@ def open_sets(file: ClaimFile, scale_name: str, device: str) -> dict[str, Opened
     opened = {}
     for name in file.sets:
         overrides = set_overrides(file, scale_name, name)
-        generate(compose("generate", (*overrides, f"device={device}")))
+        generate(compose("generate", (*overrides, f"device={device}", f"overwrite={overwrite}")))
         data = open_data(compose("train", overrides)["data"])
         for factor in scale.grids:
             test = data.trajectories("test", [factor * n for n in data.grid])

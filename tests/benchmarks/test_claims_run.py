@@ -254,12 +254,39 @@ def test_rollouts_longer_than_the_trajectories_are_refused_before_training(place
     assert started == []
 
 
+def test_data_made_with_other_options_are_kept_unless_the_user_says_overwrite(place):
+    folder, _ = place
+    other = OmegaConf.create(TINY)
+    root = "data.root=data/generated/claims/shared"
+    for seed, words in ((0, []), (1, []), (1, ["overwrite=true"])):
+        other.sets.flow.overrides = [*TINY_DATA, root, f"data.generator.seed={seed}"]
+        OmegaConf.save(other, folder / "shared.yaml")
+        command_words = ["claims=shared.yaml", "plan=true", *words]
+        if (seed, words) == (1, []):
+            with pytest.raises(ValueError, match="Give overwrite=true"):
+                command.main(command_words)
+        else:
+            command.main(command_words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_scale_for_gpus_asks_for_one(place):
+    folder, _ = place
+    large = OmegaConf.create(TINY)
+    large.scales.gpu = large.scales.cpu
+    OmegaConf.save(large, folder / "large.yaml")
+    with pytest.raises(ValueError, match="sees no GPU here"):
+        command.main(["claims=large.yaml", "scale=gpu"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["claim=tiny"], "no option 'claim'. Did you mean 'claims'"),
         (["claims=tiny.yaml", "scale=gpu"], "tiny has no scale 'gpu'"),
         (["claims=tiny.yaml", "jobs=0"], "jobs is 0; it must be at least 1"),
+        (["claims=tiny.yaml", "device=gpu"], "device is 'gpu'"),
+        (["claims=tiny.yaml", "name=../x"], "it becomes a file name"),
     ],
 )
 def test_a_bad_option_is_answered_with_a_sentence(place, words, message):
