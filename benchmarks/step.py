@@ -37,7 +37,6 @@ from .models import (
     activation_bytes,
     build_ours,
     build_peer,
-    num_reals,
     smooth_input,
 )
 from .options import OptionError, parse_options, require_one_of, run_command
