@@ -3,12 +3,14 @@
 #   PYTHON=python3.12   the interpreter that makes the environment
 #   FRESH=1             make test in a new environment, .test-venv, rather than in .venv
 #   TESTS="-k fno"      further arguments of pytest
+#   JOBS=4              processes that share the tests out, each on one thread
 
 SHELL := bash
 PYTHON ?= python3
 VENV := $(if $(FRESH),.test-venv,.venv)
 BIN := $(VENV)/bin
 TESTS ?=
+JOBS ?= 2
 
 FNO := runs/quickstart-fno
 UNET := runs/quickstart-unet
@@ -45,7 +47,7 @@ fi
 endef
 
 test: $(VENV)/installed lint ## lint, types and tests
-	$(BIN)/python -m pytest --durations=10 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10 $(TESTS)
 
 lint: $(VENV)/installed ## ruff and mypy
 	$(BIN)/ruff check .
