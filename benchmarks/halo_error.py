@@ -20,7 +20,7 @@ from pdesurrogate.models import MODELS
 SPEC = DataSpec((Field("tracer"),), (Axis("y", 1.0), Axis("x", 1.0)), 1.0, equation="u_t + c·∇u = ν Δu")
 TRAVEL = (1 / 32, 1 / 16)
 DIFFUSION_LENGTH = 1 / 64
-HIGHEST_WAVE, NUM_WAVES = 8, 24
+HIGHEST_WAVE, NUM_WAVES = 5, 24
 
 
 def advected(num: int, size: int, seed: int) -> tuple[Tensor, Tensor]:

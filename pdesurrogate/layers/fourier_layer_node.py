@@ -56,7 +56,7 @@ class _Weights(NamedTuple):
 
 
 class _Spectral(NamedTuple):
-    """The kept modes of ``v`` and the weights of their map; for a product of matrices also what `_mix` recorded."""
+    """The kept modes of ``v`` and the weights of their map; for a product of matrices also what `_record` gives."""
 
     v_hat: Tensor
     weights: tuple[Tensor, Tensor | None, Tensor | None]
@@ -103,7 +103,7 @@ class FourierLayerNode(torch.autograd.Function):
         mlp, groups = weights.mlp, _groups(u)
         y = torch.empty_like(u)
         v_hat = _analyse(u, y, transform, options, groups, keep_v=mlp is not None)
-        mixed, mixing = _mix(v_hat, weight, inward, outward, differentiable=differentiable)
+        mixed = _mix(v_hat, weight, inward, outward)
         s = hidden = None
         native = mlp is not None and native_applies(u, *pointwise)
         if differentiable and mlp is not None and options.memory != "minimal":
@@ -125,15 +125,13 @@ class FourierLayerNode(torch.autograd.Function):
             _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
             _mlp_and_gate(v, s_group, mlp, options, y[group], None if hidden is None else hidden[group])
         if differentiable:
-            ctx.num_mixing = len(mixing)
-            ctx.save_for_backward(u, v_hat, s, hidden, weight, inward, outward, *mixing, *pointwise)
+            ctx.save_for_backward(u, v_hat, s, hidden, weight, inward, outward, *pointwise)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """Return the gradients, by ordinary operations where they are to be differentiated again."""
-        u, v_hat, s, hidden, weight, inward, outward, *others = ctx.saved_tensors
-        mixing, pointwise = others[: ctx.num_mixing], others[ctx.num_mixing :]
+        u, v_hat, s, hidden, weight, inward, outward, *pointwise = ctx.saved_tensors
         options: LayerOptions = ctx.options
         with products_in(options.precision, gradient.device):
             if torch.is_grad_enabled():
@@ -141,33 +139,33 @@ class FourierLayerNode(torch.autograd.Function):
                 inputs = u, weight, inward, outward, *pointwise
                 twice = differentiable_backward(ctx.plain, inputs, gradient, wanted)
                 return twice[0], None, None, None, *twice[1:]
-            spectral = _Spectral(v_hat, (weight, inward, outward), mixing)
+            recorded = _record(v_hat, weight, inward, outward)
+            spectral = _Spectral(v_hat, (weight, inward, outward), recorded)
             grads = _layer_backward(
                 u, s, hidden, spectral, pointwise, gradient.contiguous(), ctx.transform, options
             )
             return grads[0], None, None, None, *grads[1:]
 
 
-def _mix(
-    v_hat: Tensor, weight: Tensor, inward: Tensor | None, outward: Tensor | None, *, differentiable: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the mixed modes and, for a map of several factors, its graph: those modes again, and its leaves."""
+def _mix(v_hat: Tensor, weight: Tensor, inward: Tensor | None, outward: Tensor | None) -> Tensor:
+    """Return the mixed modes."""
+    mixing = ChannelMixing(weight, inward, outward)
+    return torch.bmm(v_hat, _numbers(weight, v_hat)) if mixing.is_dense else mixing(v_hat)
+
+
+def _record(v_hat: Tensor, weight: Tensor, inward: Tensor | None, outward: Tensor | None) -> list[Tensor]:
+    """Return the mixed modes of a map of several factors with their graph, and its leaves; nothing for one matrix.
+
+    They are computed again in the backward pass: a graph from the forward pass would outlive a checkpoint around the
+    layer, which lets go of tensors but not of graphs.
+    """
     if ChannelMixing(weight, inward, outward).is_dense:
-        return torch.bmm(v_hat, _numbers(weight, v_hat)), []
-    if not differentiable:
-        return ChannelMixing(weight, inward, outward)(v_hat), []
+        return []
     leaves = [t.detach().requires_grad_() for t in (v_hat, weight)]
     ends = [t if t is None else t.detach().requires_grad_() for t in (inward, outward)]
-    # The graph keeps its own tensors, whatever hooks surround the layer: under checkpointing, theirs would compute the
-    # whole checkpoint again for the backward pass through this graph, which is one of its own.
-    own = torch.autograd.graph.saved_tensors_hooks(_same, _same)
-    with torch.enable_grad(), own:
+    with torch.enable_grad():
         mixed = ChannelMixing(leaves[1], *ends)(leaves[0])
-    return mixed.detach(), [mixed, *leaves, *(t for t in ends if t is not None)]
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+    return [mixed, *leaves, *(t for t in ends if t is not None)]
 
 
 def _analyse(

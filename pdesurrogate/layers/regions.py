@@ -24,7 +24,7 @@ class RegionGrid:
     Along an axis of ``N`` points, ``R`` regions have ``s = N / R`` points each. The window of region ``i`` on
     level ``l`` has ``s + 2p`` points with ``c`` fine points from one to the next, at the fine points
 
-        i s - ⌊(c - 1) s / 2⌋ - c p + c j,      j = 0 .. s + 2p - 1,      c = 2^l but at most R.
+        i s - ⌊(c - 1) s / 2⌋ - c p + c j,      j = 0 .. s + 2p - 1,      c = 2^l, at most the last power of 2 up to R.
 
     It covers ``c`` regions and ``c`` halos and is centred on its region: exactly in the box, whose cell ``n``
     is ``[n, n + 1) Δx``, where ``(c - 1) s`` is even, and within half a fine point otherwise. The positions in

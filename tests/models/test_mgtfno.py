@@ -1,10 +1,14 @@
 """Region by region equals all at once where it must, and nothing of a region but its input is kept."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pdesurrogate.fields.fourier import resample
 from pdesurrogate.layers import BoundaryConv
@@ -273,6 +277,41 @@ def kept_bytes(model, inputs):
         future = model(*inputs)
     assert future.requires_grad
     return sum(size for size, _ in kept.values())
+
+
+class LiveStorages(TorchDispatchMode):
+    """Counts the bytes of what operations have made and is still there, whoever holds it."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = {}
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self.sizes:
+                    self.sizes[key] = storage.nbytes()
+                    weakref.finalize(storage, self.sizes.pop, key, None)
+        return made
+
+
+@pytest.mark.parametrize("base", ["fno", "tfno"])
+def test_more_regions_one_at_a_time_leave_no_more_behind(base, plane, sample_windows):
+    frames, parameters = sample_windows(plane, grid=(64, 64))
+    left = {}
+    for regions in (2, 8):
+        cut = {"base_options": FNO_OPTIONS, "regions": regions, "halo": 1 / 16}
+        model = build(base, plane, **cut)
+        model(frames, parameters)  # tables are made once and stay
+        with LiveStorages() as live:
+            future = model(frames, parameters)
+            gc.collect()
+            left[regions] = sum(live.sizes.values())
+        assert future.requires_grad
+    assert left[8] < 1.25 * left[2]
 
 
 @pytest.mark.parametrize("base", ["fno", "tfno", "unet"])
