@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 
 from benchmarks.claims import page, planning, rules, schema
 from benchmarks.options import OptionError
-from pdesurrogate.cli import conf_dir
 
 FILE = {
     "title": "Wide",
@@ -301,8 +300,6 @@ def test_epochs_hold_the_steps_and_end_with_a_validation(steps, per_epoch, valid
 @pytest.mark.parametrize("name", schema.names())
 def test_every_claim_file_composes_at_both_scales(name, scale):
     file = schema.load(name)
-    choices = {f"model/{arm.model}" for arm in file.arms.values()}
-    choices |= {f"data/{choice.data}" for choice in file.sets.values()}
     planning.compose_all(file, scale, "cpu" if scale == "cpu" else "cuda")
     assert len(file.scales[scale].seeds) >= 3
 
