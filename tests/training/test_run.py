@@ -71,7 +71,7 @@ RESUMED = [
 @pytest.mark.parametrize("kind", RESUMED)
 def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(kind, compose_train, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    terms = [f"model={kind}", *(f"model.{option}" for option in SMALL_OPTIONS.get(kind, ()))]
+    terms = [f"model={kind}", *(f"++model.{option}" for option in SMALL_OPTIONS.get(kind, ()))]
     # A constant schedule, so that the first half does not depend on the length of the run.
     terms += ["optim.schedule=constant", "optim.warmup=0"]
     train(compose_train("trainer.max_epochs=4", *terms, run_dir=whole))
