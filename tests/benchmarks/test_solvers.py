@@ -73,6 +73,8 @@ def test_our_cost_at_equal_error_is_measured_and_recorded(tmp_path, capsys):
     accuracy = found["accuracy"]
     ours = accuracy["errors of ours by steps a unit"][str(accuracy["steps a unit"])]
     assert ours <= accuracy["error of Li et al."] < 1e-3
+    # How much cheaper it is, is a matter of the machine's load; that fewer steps do is not.
+    assert accuracy["steps a unit"] < accuracy["steps a unit of Li et al."] == 200
     assert found["cheaper than Li et al. at equal error"] > 0
     assert {"ETDRK4", "our CN + Euler", "Li et al., CN + Euler"} <= set(
         found["phases"]["step, forced, float64"]
