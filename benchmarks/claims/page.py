@@ -91,15 +91,13 @@ def write_readme(text: str, results: Results) -> str:
 
 
 def write() -> None:
-    """Write the page and, where the README has the marks, its table."""
+    """Write the page and the README's table."""
     results = load()
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(results), encoding="utf-8")
     print(f"wrote {PAGE}")
-    text = README.read_text(encoding="utf-8") if README.is_file() else ""
-    if BEGIN in text:
-        README.write_text(write_readme(text, results), encoding="utf-8")
-        print(f"wrote {README}")
+    README.write_text(write_readme(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    print(f"wrote {README}")
 
 
 def _section(file: ClaimFile, result: Mapping[str, Any]) -> str:

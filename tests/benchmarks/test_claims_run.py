@@ -122,6 +122,7 @@ def _move(patch, folder):
     patch.setenv("PDESURROGATE_RUN_ID", "test")
     patch.setattr(record, "RESULTS", folder / "results")
     patch.setattr(page, "PAGE", folder / "docs" / "results.md")
+    (folder / "README.md").write_text(f"{page.BEGIN}\n{page.END}\n", encoding="utf-8")
     patch.setattr(page, "README", folder / "README.md")
     patch.setattr("pdesurrogate.training.forecasts.draw_forecast", lambda *given: None)
     patch.setattr(running, "ThreadPoolExecutor", AtOnce)
@@ -190,6 +191,7 @@ def test_the_page_says_what_came_out(place):
     assert "- **Not**: More modes are a thousand times better. Ratio of one step" in text
     assert "| persistence |" in text
     assert "2 s |" in text  # of CPU time
+    assert "An FNO is as good on a finer grid | **reproduced**" in (folder / "README.md").read_text()
 
 
 def test_what_is_finished_is_not_trained_or_tested_again(place, monkeypatch):
