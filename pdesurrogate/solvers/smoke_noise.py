@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float64
 from torch import Tensor
 
+from .option_checks import check_positive
 from .random_fields import field_of_modes, white_modes
 
 CUT = 0.1
@@ -41,9 +41,7 @@ class SmokeNoise:
     lengths: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        for name, value in (("scale", self.scale), ("smoothness", self.smoothness)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} of the noise is {value}; it must be finite and positive.")
+        check_positive(**{"scale of the noise": self.scale, "smoothness of the noise": self.smoothness})
 
     def sample(self, seed: int, index: int, grid: Sequence[int], stream: int = 0) -> Float64[Tensor, "*grid"]:
         """Return field number ``index`` of a seed on a grid; fields of different ``stream`` are independent.

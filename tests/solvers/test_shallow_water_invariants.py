@@ -52,6 +52,7 @@ def test_momentum_is_conserved_to_rounding_on_a_torus():
     torch.testing.assert_close(end.sum((2, 3)), state.sum((2, 3)), rtol=0, atol=1e-11)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_waves_leave_an_open_box(radial_dam):
     (end,) = PlanarShallowWater((5.0, 5.0), ("open", "open")).frames(radial_dam(32), [12.0])
     assert (end[:, 0] - 1).abs().max() < 0.02
@@ -98,6 +99,7 @@ def test_a_radial_dam_break_keeps_every_symmetry_of_the_square(radial_dam, dtype
     assert torch.equal(hu, hv.mT)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_no_trajectory_depends_on_its_neighbours():
     state, times = swirling(num=3), [0.1, 0.2]
     state[1, 0] *= 4  # faster waves, other steps
@@ -108,6 +110,7 @@ def test_no_trajectory_depends_on_its_neighbours():
             assert torch.equal(together[i : i + 1], alone)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_an_obstacle_that_falls_dry_and_is_flooded_keeps_depths_positive():
     cells = 32
     x = torch.linspace(-1, 1, cells, dtype=torch.float64)
