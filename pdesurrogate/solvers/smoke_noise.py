@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -50,7 +51,8 @@ class SmokeNoise:
             ValueError: if the grid carries no mode that the noise has.
         """
         modes, noise = white_modes(seed, index, grid, stream)
-        square = sum((self.scale / length) ** 2 * k**2 for k, length in zip(modes, self.lengths, strict=True))
+        parts = [(self.scale / length) ** 2 * k**2 for k, length in zip(modes, self.lengths, strict=True)]
+        square = np.sum(parts, axis=0)
         is_kept = square > CUT
         if not is_kept.any():
             raise ValueError(
