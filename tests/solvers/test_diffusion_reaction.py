@@ -80,6 +80,7 @@ def test_a_homogeneous_state_follows_the_ordinary_differential_equation(laplacia
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-9)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_on_the_same_cells_it_is_the_scheme_of_pdebench():
     """Their stencil written out, with mirrored neighbours at the walls, and a Runge-Kutta method of high order."""
     state, dx = noise(12)[0].numpy(), 2 / 12
@@ -135,6 +136,7 @@ def test_the_flow_has_the_symmetries_of_the_square():
 
 
 @pytest.mark.parametrize("courant", [None, 0.5])
+@pytest.mark.usefixtures("as_users_run")
 def test_no_trajectory_depends_on_its_neighbours(courant):
     state, equation = noise(12, num=3), DiffusionReaction(courant=courant, dt=0.0125)
     state[1] *= 0.1

@@ -115,6 +115,7 @@ def test_a_puff_in_a_cube_has_the_symmetries_of_the_square():
         {"walls": "free_slip"},
     ],
 )
+@pytest.mark.usefixtures("as_users_run")
 def test_three_dimensions_are_two_where_nothing_varies_along_the_third(options):
     """PDEArena's walls hold the fluid, so that without viscosity alone nothing varies along them."""
     flat, box = puff((16, 12))
@@ -138,8 +139,9 @@ def test_solutions_go_on_from_any_frame(options):
     torch.testing.assert_close(later, end, rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_plumes_go_on_from_any_frame_with_the_last_face_found_by_continuity():
-    state, options = plume()
+    state, options = plume((16, 10, 10))
     middle, end = Smoke(**options).frames(state, [2.0, 3.0])
     inflow = dataclasses.replace(options.pop("inflow"), start=2.0)
     (later,) = Smoke(**options, inflow=inflow).frames(middle, [1.0])
