@@ -15,6 +15,9 @@ from pdesurrogate.solvers.smoke import Smoke
 from pdesurrogate.solvers.smoke_noise import SmokeNoise
 from pdesurrogate.solvers.staggered import StaggeredBox
 
+# Annotations are checked in the tests of the generator; in these solutions that would take much of the time.
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
 SCHEMES = {
     "pdearena": {"order": "pdearena", "scheme": "semi_lagrangian"},
     "first": {"scheme": "semi_lagrangian"},
@@ -115,7 +118,6 @@ def test_a_puff_in_a_cube_has_the_symmetries_of_the_square():
         {"walls": "free_slip"},
     ],
 )
-@pytest.mark.usefixtures("as_users_run")
 def test_three_dimensions_are_two_where_nothing_varies_along_the_third(options):
     """PDEArena's walls hold the fluid, so that without viscosity alone nothing varies along them."""
     flat, box = puff((16, 12))
@@ -139,7 +141,6 @@ def test_solutions_go_on_from_any_frame(options):
     torch.testing.assert_close(later, end, rtol=0, atol=1e-12)
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_plumes_go_on_from_any_frame_with_the_last_face_found_by_continuity():
     state, options = plume((16, 10, 10))
     middle, end = Smoke(**options).frames(state, [2.0, 3.0])
@@ -177,7 +178,6 @@ def test_density_is_never_negative_and_linear_interpolation_adds_no_maximum(opti
         assert frame[:, 0].max() <= (1.0 if options["scheme"] == "semi_lagrangian" else 1.3)
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_mass_is_conserved_in_the_limit_only():
     """Semi-Lagrangian transport has no fluxes: the mean density drifts, ever less with finer steps and cells."""
     drifts = []
@@ -192,7 +192,6 @@ def test_mass_is_conserved_in_the_limit_only():
     assert drifts[-1] < drifts[0] / 3, drifts
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_smoke_that_enters_is_what_rises_and_what_leaves_through_an_open_top():
     """Without walls in its way: mass grows at the jet's rate until the plume arrives at the top."""
     inflow = Inflow(radius=1.0, speed=1.0, density=0.5)
@@ -241,7 +240,6 @@ def test_every_option_changes_the_flow(change):
     assert (changed - plain).abs().max() > 1e-3
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_labelled_smoke_is_solved_by_name():
     state, box = random_smoke(2)
     options = {**box, "buoyancy": 0.3, "viscosity": 0.005}
@@ -276,7 +274,6 @@ def test_labelled_smoke_is_solved_by_name():
         ({"inflow": Inflow(radius=1.0, speed=1.0)}, "what enters must leave"),
     ],
 )
-@pytest.mark.usefixtures("as_users_run")
 def test_parameters_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Smoke(**options)
@@ -307,14 +304,12 @@ def test_parameters_out_of_range_are_refused(options, message):
         (lambda q: q.half(), "allowed: float32 and float64"),
     ],
 )
-@pytest.mark.usefixtures("as_users_run")
 def test_states_that_are_no_smoke_are_refused_by_trajectory_and_time(spoil, message):
     state, box = random_smoke(2, dtype=torch.float32)
     with pytest.raises(ValueError, match=message):
         list(Smoke(**box).frames(spoil(state), [1.0], ["a", "b"]))
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_steps_buoyancies_and_inflows_that_do_not_fit_are_refused():
     state, box = random_smoke(2)
     for options, times, message in (
@@ -343,7 +338,6 @@ def test_steps_buoyancies_and_inflows_that_do_not_fit_are_refused():
             Inflow(**{"radius": 1.0, "speed": 1.0, **options})
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_a_state_that_overflows_is_told_by_trajectory_and_time():
     state, box = random_smoke(2, dtype=torch.float32)
     state[1, 0] *= 1e37
@@ -375,7 +369,6 @@ def rms_difference(a, b):
     return float((a - b).square().mean().sqrt())
 
 
-@pytest.mark.usefixtures("as_users_run")
 def test_noise_without_a_wave_is_refused():
     with pytest.raises(ValueError, match="has no wave on the grid"):
         SmokeNoise(0.1, 2.0, (8.0, 8.0)).sample(0, 0, (8, 8))
