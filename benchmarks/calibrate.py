@@ -16,7 +16,7 @@ from pdesurrogate.fields.fourier import FusedTransform, TruncatedTransform
 from pdesurrogate.layers.spectral_cost import CALIBRATED, CALIBRATION_CASES, COSTS, calibrate
 
 from .machine import tune_allocator
-from .options import OptionError, parse_options, run_command
+from .options import OptionError, parse_options, require_at_least_1, run_command
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class CalibrateOptions:
     cases: int = len(CALIBRATION_CASES)
 
     def __post_init__(self) -> None:
-        for key in ("threads", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "threads", "repeats")
         if not 4 <= self.cases <= len(CALIBRATION_CASES):
             raise OptionError(
                 f"cases is {self.cases}; a fit of four constants needs 4 to {len(CALIBRATION_CASES)} cases."

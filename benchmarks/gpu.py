@@ -27,7 +27,7 @@ from pdesurrogate.training.optimisation import Optimisation
 
 from .harness import compare, interleave, require_equal
 from .models import NEURALOPERATOR, OURS, Side, activation_bytes, build_ours, build_peer, smooth_input
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 from .step import TOLERANCES
 
@@ -53,9 +53,7 @@ class GpuOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("width", "batch", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "width", "batch", "repeats")
         for precision in self.precisions.split(","):
             require_one_of("precisions", precision, list(TOLERANCES))
         for backend in self.backends.split(","):

@@ -19,7 +19,7 @@ import torch
 
 from pdesurrogate.data.generation import generate_splits
 
-from .options import OptionError, parse_options, run_command
+from .options import OptionError, parse_options, require_at_least_1, run_command
 from .record import Record, check_name
 from .solver_error import build, yaml_options
 
@@ -39,9 +39,7 @@ class GpuOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("trajectories", "batch", "num_frames"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "trajectories", "batch", "num_frames")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise OptionError(
                 "there is no CUDA device here. Run this on a machine with one (nvidia-smi lists them), or try it on "

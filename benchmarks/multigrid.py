@@ -23,7 +23,7 @@ from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .memory import peak_of, peaks_in_new_process
 from .models import smooth_input
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 
 PLAIN = "plain"
@@ -68,9 +68,7 @@ class MultiGridOptions:
             "error_steps",
             "error_seeds",
         )
-        for key in counts:
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, *counts)
         require_one_of("clock", self.clock, ["auto", *CLOCKS])
         require_one_of("allocator", self.allocator, ALLOCATORS)
         check_name(self.name)

@@ -23,7 +23,7 @@ from pdesurrogate.training.optimisation import Optimisation
 from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .models import OURS, build_ours, build_peer
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 
 BASELINE = "torch Adam, complex weights"
@@ -45,8 +45,7 @@ class OptimiserOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.threads, self.repeats, self.width, self.num_modes) < 1:
-            raise OptionError("width, num_modes, threads and repeats must be at least 1.")
+        require_at_least_1(self, "threads", "repeats", "width", "num_modes")
         require_one_of("clock", self.clock, ["auto", *CLOCKS])
         require_one_of("allocator", self.allocator, ALLOCATORS)
         check_name(self.name)

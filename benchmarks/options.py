@@ -57,6 +57,14 @@ def require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
         )
 
 
+def require_at_least_1(options: object, *keys: str) -> None:
+    """Refuse numbers below 1 among the given fields, in a sentence."""
+    for key in keys:
+        value = getattr(options, key)
+        if value < 1:
+            raise OptionError(f"{key} is {value}; it must be at least 1.")
+
+
 def run_command(main: Callable[[Sequence[str]], object]) -> None:
     """Call a benchmark with the words of the command line; errors of the user end it with one sentence."""
     try:

@@ -30,7 +30,7 @@ from pdesurrogate.solvers.vorticity import SpectralVorticity
 
 from .harness import compare, interleave, require_equal
 from .navier_stokes_peers import Peer, find_jax, jax_peers, li_scheme
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 
 STEPS_A_UNIT = (16, 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200)
@@ -56,9 +56,7 @@ class SolverOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("grid", "until", "trajectories", "batch", "steps", "threads", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "grid", "until", "trajectories", "batch", "steps", "threads", "repeats")
         if not 0 < self.li_dt <= 0.1:
             raise OptionError(f"li_dt is {self.li_dt}; it must be above 0 and at most 0.1.")
         require_one_of("dtype", self.dtype, list(DTYPES))

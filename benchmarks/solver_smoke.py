@@ -22,7 +22,7 @@ from pdesurrogate.solvers.smoke import Smoke
 from pdesurrogate.solvers.smoke_noise import SmokeNoise
 
 from .harness import compare, interleave, require_equal
-from .options import OptionError, parse_options, run_command
+from .options import OptionError, parse_options, require_at_least_1, run_command
 from .record import Record, check_name
 from .smoke_peers import PhiFlowSmoke
 
@@ -72,9 +72,7 @@ class SmokeOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("batch", "steps", "threads", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "batch", "steps", "threads", "repeats")
         for key in ("grid", "grid_3d", "check_grid"):
             value = getattr(self, key)
             if value < 4 and not (value == 0 and key != "check_grid"):

@@ -22,7 +22,7 @@ from pdesurrogate.layers import SpectralConv, spectral_weight_from_neuralop, spe
 from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .models import NEURALOPERATOR
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 
 
@@ -71,8 +71,7 @@ class SpectralOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.repeats < 1:
-            raise OptionError("threads and repeats must be at least 1.")
+        require_at_least_1(self, "threads", "repeats")
         require_one_of("clock", self.clock, ["auto", *CLOCKS])
         require_one_of("allocator", self.allocator, ALLOCATORS)
         check_name(self.name)

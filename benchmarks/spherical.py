@@ -24,7 +24,7 @@ from pdesurrogate.layers import SphericalConv, SphericalDisco
 from pdesurrogate.models import MODELS
 
 from .harness import CLOCKS, compare, interleave, require_equal
-from .options import OptionError, parse_options, run_command
+from .options import parse_options, require_at_least_1, run_command
 from .record import Record, check_name
 from .spherical_peers import SpectralPeer, find_torch_harmonics, local_peer, model_peer
 
@@ -48,9 +48,7 @@ class SphericalOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("num_lat", "width", "depth", "max_degree", "batch", "threads", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "num_lat", "width", "depth", "max_degree", "batch", "threads", "repeats")
         SphericalGrid(*self.sizes).require(self.max_degree)
         check_name(self.name)
 

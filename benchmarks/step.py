@@ -39,7 +39,7 @@ from .models import (
     build_peer,
     smooth_input,
 )
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 
 COMPILED = "pdesurrogate, compiled"
@@ -73,9 +73,7 @@ class StepOptions:
     model_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("width", "batch", "threads", "repeats", "ndim"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "width", "batch", "threads", "repeats", "ndim")
         require_one_of("precision", self.precision, list(TOLERANCES))
         require_one_of("memory", self.memory, ["speed", "lean", "minimal"])
         require_one_of("clock", self.clock, ["auto", *CLOCKS])

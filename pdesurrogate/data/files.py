@@ -15,6 +15,11 @@ def listing(folder: Path, at_most: int = 12) -> str:
     return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "") or "nothing"
 
 
+def size_text(num_bytes: int) -> str:
+    """Return a number of bytes as text for a message."""
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:.2f} GiB"
+
+
 def shard_files(path: Path) -> dict[Path, tuple[int, int]]:
     """Return the complete shards beside the file of a split, each with its index and how many there are in all."""
     pattern = re.compile(re.escape(path.stem) + r"\.shard-(\d+)-of-(\d+)" + re.escape(path.suffix))

@@ -19,6 +19,7 @@ from pdesurrogate.registry import did_you_mean, load_plugins
 from pdesurrogate.solvers import GENERATORS
 from pdesurrogate.solvers.generator import TrajectoryGenerator
 
+from .files import size_text
 from .progress import Progress
 from .shards import Shard, copy_shards, remove_shards
 from .solving import solve_batch
@@ -153,8 +154,8 @@ def _check_disk_space(files: Sequence[SplitFile], generator: TrajectoryGenerator
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
-            f"{', '.join(str(file.path) for file in fresh)} need {needed / 2**30:.2f} GiB together and "
-            f"{free / 2**30:.2f} GiB are free there. Free some space, choose another data.root, or ask for fewer "
+            f"{', '.join(str(file.path) for file in fresh)} need {size_text(needed)} together and "
+            f"{size_text(free)} are free there. Free some space, choose another data.root, or ask for fewer "
             "trajectories or frames or a coarser grid."
         )
 

@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from pdesurrogate.fields import DataSpec
 
+from .files import size_text
 from .store_layout import CHECKSUM, FORMAT, TIME, TRAJECTORY, WRITTEN, crc32, format_of, lay_out, storable
 from .trajectories import first_non_finite
 
@@ -39,7 +40,7 @@ class StoreWriter:
 
     Everything goes to ``path + ".part"``, which `finish` renames. A ``.part`` file left by an
     interruption is continued: trajectories that were stored completely (their checksum is verified) are
-    not `pending` any more.
+    not `pending` any more. One with other settings is in the way, unless it holds no trajectory yet.
 
     Args:
         path: the final name, such as ``data/navier_stokes/train.h5``.
@@ -76,6 +77,11 @@ class StoreWriter:
         if not self._part.exists():
             self._create()
         self._file = self._open()
+        if self._is_worthless():
+            self._part.unlink()  # while it is locked, so that no other process writes to it
+            self._file.close()
+            self._create()
+            self._file = self._open()
         if self.path.exists():  # another process has published it since the check above
             self._file.close()
             self._part.unlink(missing_ok=True)
@@ -206,7 +212,7 @@ class StoreWriter:
                 unborn.unlink(missing_ok=True)
                 if isinstance(error, OSError | RuntimeError):
                     raise ValueError(
-                        f"{unborn} cannot be created ({error}). {self._num_bytes / 2**20:.1f} MiB are needed; "
+                        f"{unborn} cannot be created ({error}). {size_text(self._num_bytes)} are needed; "
                         "free some space or choose another root."
                     ) from error
                 raise
@@ -220,7 +226,7 @@ class StoreWriter:
         free = shutil.disk_usage(self.path.parent).free
         if self._num_bytes > free:
             raise ValueError(
-                f"{self.path} needs {self._num_bytes / 2**20:.1f} MiB; {free / 2**20:.1f} MiB are free "
+                f"{self.path} needs {size_text(self._num_bytes)}; {size_text(free)} are free "
                 "there. Free some space, choose another root, or ask for less."
             )
 
@@ -243,13 +249,18 @@ class StoreWriter:
     def _complete(self) -> FileTaken:
         return FileTaken(f"{self.path} exists already and is complete; delete it or choose another root.")
 
+    def _is_worthless(self) -> bool:
+        """Return whether the ``.part`` file is that of other settings and holds no trajectory."""
+        is_empty = WRITTEN in self._file and not self._file[WRITTEN][:].any()
+        return is_empty and bool(self._differences())
+
     def _find_pending(self) -> list[int]:
         """Compare the ``.part`` file with what is asked for; return the trajectories it still lacks."""
         differences = self._differences()
         if differences:
             raise ValueError(
-                f"{self._part} was left by a run with other settings: {'; '.join(differences)}. Delete it, "
-                "restore the settings to continue it, or choose another root."
+                f"{self._part} was left by a run with other settings: {'; '.join(differences)}. Delete it "
+                "(overwrite=true does), restore the settings to continue it, or choose another root."
             )
         complete = [i for i, flag in enumerate(self._file[WRITTEN][:]) if flag and self._is_intact(i)]
         if complete:

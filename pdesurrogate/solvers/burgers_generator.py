@@ -12,11 +12,11 @@ from torch import Tensor
 
 from pdesurrogate.fields import DataSpec, Parameter, fourier
 from pdesurrogate.registry import check_options
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
 from .burgers import Burgers1D
-from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
+from .generator import common_attributes
+from .option_checks import check_counts, check_grids, check_not_negative, check_numbers, solver_dtype
 from .random_fields import GaussianRandomField
 from .time_march import steps_between
 
@@ -41,6 +41,7 @@ class BurgersGenerator:
         dt_frame: time between frames.
         dt: time step of the solver; divides ``start`` and ``dt_frame``.
         integrator: ``"etdrk4"``, ``"cn_ab2"`` or ``"cn_euler"``.
+        min_resolution: see `Burgers1D`.
         dtype: precision of the solver, ``"float32"`` or ``"float64"``.
 
     Raises:
@@ -63,12 +64,16 @@ class BurgersGenerator:
         dt_frame: float = 1.0,
         dt: float = 0.01,
         integrator: str = "etdrk4",
+        min_resolution: float = 1.0,
         dtype: str = "float64",
     ) -> None:
         check_numbers(viscosity=viscosity, length=length, start=start, dt_frame=dt_frame, dt=dt)
+        check_not_negative(min_resolution=min_resolution)
         check_counts(seed=(seed, 0), solve_grid=(solve_grid, 4), grid=(grid, 4), num_frames=(num_frames, 1))
         check_grids(grid, solve_grid)
-        self._solver = Burgers1D(float(viscosity), float(dt), float(length), integrator)
+        self._solver = Burgers1D(
+            float(viscosity), float(dt), float(length), integrator, float(min_resolution)
+        )
         options = {"amplitude": 625.0, "alpha": 2.0, "tau": 5.0, **(initial_condition or {})}
         check_options("initial_condition", GaussianRandomField, options, num_positional=1)
         self._initial = GaussianRandomField((float(length),), **options)
@@ -107,16 +112,13 @@ class BurgersGenerator:
     def _make_attributes(self) -> dict[str, Any]:
         solver, initial = self._solver, self._initial
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": "Solutions of Burgers' equation on a periodic line",
-            "equation": self.spec.equation,
             "solver": "pseudo-spectral, de-aliased by the 2/3 rule",
             "integrator": solver.integrator,
             "solver_dt": solver.dt,
             "solve_grid": self._solve_grid,
-            "dtype": str(self._dtype).removeprefix("torch."),
             "kinematic_viscosity": solver.viscosity,
             "initial_condition": "Gaussian random field: "
             f"amplitude={initial.amplitude}, alpha={initial.alpha}, tau={initial.tau}",
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
         }

@@ -14,10 +14,10 @@ from torch.nn.functional import avg_pool2d
 
 from pdesurrogate.fields import DataSpec
 from pdesurrogate.fields.spec import Boundary
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
-from .generator_options import check_counts, check_grids, check_numbers, number_range, solver_dtype
+from .generator import common_attributes
+from .option_checks import check_counts, check_grids, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
 from .shallow_water import PlanarShallowWater
 
@@ -177,13 +177,12 @@ class DamBreakGenerator:
     def _make_attributes(self) -> dict[str, Any]:
         solver = self._solver
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": "Radial dam breaks of the two-dimensional shallow water equations",
-            "equation": self.spec.equation,
             "solver": "finite volumes, monotonised-central limiter, HLLC fluxes",
             "integrator": "Heun (SSP), steps adapted for each trajectory",
             "courant": solver.courant,
             "solve_grid": self._solve_grid,
-            "dtype": str(self._dtype).removeprefix("torch."),
             "gravity": solver.gravity,
             "boundary": solver.boundaries[0],
             "radius_range": json.dumps(self._radius),
@@ -191,8 +190,6 @@ class DamBreakGenerator:
             "outer_depth": self._outer,
             "max_offset": self._offset,
             "draw": self._draw,
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
         }
 
 

@@ -14,6 +14,8 @@ from pdesurrogate.fields import Axis, Field
 from pdesurrogate.fields.fourier import cosine_transform, inverse_cosine_transform
 
 from . import EQUATIONS
+from .equation import check_state, refuse
+from .option_checks import check_lengths, check_numbers, check_positive
 from .time_march import check_times
 
 AXIS_NAMES = "zyx"
@@ -50,14 +52,9 @@ class DarcyFlow:
     tolerance: float = 1e-10
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.lengths) <= len(AXIS_NAMES):
-            raise ValueError(f"lengths are {self.lengths}; give one for each axis, 1 to {len(AXIS_NAMES)}.")
-        numbers = {f"length {i}": length for i, length in enumerate(self.lengths)}
-        for name, value in {**numbers, "tolerance": self.tolerance}.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        if not math.isfinite(self.source):
-            raise ValueError(f"source is {self.source}; it must be finite.")
+        check_lengths(self.lengths, AXIS_NAMES, fewest=1)
+        check_positive(tolerance=self.tolerance)
+        check_numbers(source=self.source)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -89,7 +86,7 @@ class DarcyFlow:
             names: what messages call the samples; 0, 1, .. by default.
 
         Raises:
-            ValueError: as `pressure`, and for times that do not increase from 0 on.
+            ValueError: as `pressure`, for a state that is not finite, and for times that do not increase from 0 on.
         """
         check_times(times)
         if state.ndim != 2 + len(self.lengths) or state.shape[1] != 2:
@@ -97,6 +94,7 @@ class DarcyFlow:
                 f"the initial state has the shape {tuple(state.shape)}; needed is (batch, 2, "
                 f"{', '.join(axis.name for axis in self.axes)}): pressure and coefficient."
             )
+        check_state(state, names)
         steady: Tensor | None = None
         for time in times:
             if time > 0 and steady is None:
@@ -150,14 +148,12 @@ class DarcyFlow:
                 f"the coefficient has the shape {tuple(coefficient.shape)}; needed is (batch, "
                 f"{', '.join(axis.name for axis in self.axes)})."
             )
-        is_good = (torch.isfinite(coefficient) & (coefficient > 0)).flatten(1).all(1)
-        if not is_good.all():
-            first = int(is_good.to(torch.int8).argmin())
-            lowest = float(coefficient[first].min())
-            raise ValueError(
-                f"trajectory {names[first]}: the coefficient must be finite and positive everywhere; its smallest "
-                f"value is {lowest:.3g}."
-            )
+        refuse(
+            ~(torch.isfinite(coefficient) & (coefficient > 0)).flatten(1).all(1),
+            names,
+            ": the coefficient must be finite and positive everywhere; its smallest value is {lowest:.3g}.",
+            lowest=coefficient.flatten(1).amin(1),
+        )
 
 
 class _Diffusion:

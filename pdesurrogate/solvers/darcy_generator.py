@@ -12,11 +12,11 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from pdesurrogate.fields import DataSpec
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
 from .darcy import DarcyFlow
-from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
+from .generator import common_attributes
+from .option_checks import check_counts, check_grids, check_numbers, solver_dtype
 from .random_fields import WallRandomField
 
 
@@ -112,16 +112,13 @@ class DarcyGenerator:
 
     def _make_attributes(self) -> dict[str, Any]:
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": "Darcy flow through a random patchwork of two kinds of ground",
-            "equation": self.spec.equation,
             "solver": "finite volumes, harmonic means at faces; conjugate gradients, preconditioned by sine transforms",
             "tolerance": self._solver.tolerance,
             "solve_grid": self._solve_grid,
-            "dtype": str(self._dtype).removeprefix("torch."),
             "coefficients": json.dumps(self._values),
             "random_field": f"covariance (-Δ + τ²)^-α without its mean, alpha={self._random.alpha}, "
             f"tau={self._random.tau}",
             "source_term": self._solver.source,
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
         }

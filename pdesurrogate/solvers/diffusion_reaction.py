@@ -15,6 +15,8 @@ from pdesurrogate.fields import Axis, Field
 from pdesurrogate.fields.fourier import cosine_transform, cosine_wavenumbers, inverse_cosine_transform
 
 from . import EQUATIONS
+from .equation import check_state
+from .option_checks import check_lengths, check_not_negative, check_numbers, check_positive
 from .time_march import TimeMarch, check_courant, check_times, steps_between
 
 Laplacian = Literal["spectral", "five_point"]
@@ -70,23 +72,18 @@ class DiffusionReaction:
     integrator: str = "etdrk4"
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.lengths) <= len(AXIS_NAMES) or len(self.origins) != len(self.lengths):
+        check_lengths(self.lengths, AXIS_NAMES, fewest=1)
+        if len(self.origins) != len(self.lengths):
             raise ValueError(
-                f"lengths are {self.lengths} and origins {self.origins}; give one of both for each axis, 1 to "
-                f"{len(AXIS_NAMES)}."
+                f"lengths are {self.lengths} and origins {self.origins}; give one of both for each axis."
             )
-        for name, value in (
-            ("activator_diffusivity", self.activator_diffusivity),
-            ("inhibitor_diffusivity", self.inhibitor_diffusivity),
-            ("rate", self.rate),
-        ):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value}; it must be finite and not negative.")
-        for name, value in (("dt", self.dt), *((f"length {i}", n) for i, n in enumerate(self.lengths))):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        if not math.isfinite(self.threshold):
-            raise ValueError(f"threshold is {self.threshold}; it must be finite.")
+        check_not_negative(
+            activator_diffusivity=self.activator_diffusivity,
+            inhibitor_diffusivity=self.inhibitor_diffusivity,
+            rate=self.rate,
+        )
+        check_positive(dt=self.dt)
+        check_numbers(threshold=self.threshold)
         if self.laplacian not in get_args(Laplacian):
             raise ValueError(
                 f"laplacian is {self.laplacian!r}; allowed: {', '.join(map(repr, get_args(Laplacian)))}."
@@ -121,12 +118,13 @@ class DiffusionReaction:
             names: what messages call the trajectories; 0, 1, .. by default.
 
         Raises:
-            ValueError: for a state of another shape or dtype; for times that dt does not divide; and, naming
-                trajectory and time, if dt exceeds the stability bound of the reactions or the state is not finite.
+            ValueError: for a state of another shape or dtype, or that is not finite; for times that dt does not
+                divide; and, naming trajectory and time, if dt exceeds the stability bound of the reactions or the
+                state is not finite any more.
         """
         self.check_times(times)
         names = [str(i) for i in range(len(state))] if names is None else names
-        self._check_initial(state)
+        self._check_initial(state, names)
         dims = tuple(range(2, state.ndim))
         march = TimeMarch(
             self.integrator,
@@ -180,11 +178,10 @@ class DiffusionReaction:
             [self.activator_diffusivity * eigenvalues, self.inhibitor_diffusivity * eigenvalues]
         )
 
-    def _check_initial(self, state: Tensor) -> None:
+    def _check_initial(self, state: Tensor, names: Sequence[str]) -> None:
         if state.ndim != 2 + len(self.lengths) or state.shape[1] != 2 or min(state.shape[2:]) < 2:
             raise ValueError(
                 f"the initial state has the shape {tuple(state.shape)}; needed is (batch, 2, "
                 f"{', '.join(axis.name for axis in self.axes)}), with at least 2 points an axis."
             )
-        if state.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"the initial state is {state.dtype}; allowed: float32 and float64.")
+        check_state(state, names)

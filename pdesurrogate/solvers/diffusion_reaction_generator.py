@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pdesurrogate.fields import DataSpec
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
 from .diffusion_reaction import DiffusionReaction
-from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
+from .generator import common_attributes
+from .option_checks import check_counts, check_grids, check_numbers, solver_dtype
 from .random_fields import random_stream
 
 DRAWS = ("stream", "pdebench")
@@ -146,19 +146,16 @@ class DiffusionReactionGenerator:
     def _make_attributes(self) -> dict[str, Any]:
         solver = self._solver
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": "Diffusion and reaction of an activator and an inhibitor between walls",
-            "equation": self.spec.equation,
             "solver": f"cosine transforms, {solver.laplacian} Laplace operator",
             "integrator": solver.integrator,
             "solver_dt": solver.dt,
             "courant": 0.0 if solver.courant is None else solver.courant,
             "solve_grid": self._solve_grid,
-            "dtype": str(self._dtype).removeprefix("torch."),
             "activator_diffusivity": solver.activator_diffusivity,
             "inhibitor_diffusivity": solver.inhibitor_diffusivity,
             "threshold": solver.threshold,
             "initial_condition": "standard normal numbers on the solver's cells",
             "draw": self._draw,
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
 
 from pdesurrogate.fields import Axis, Field
@@ -47,3 +48,40 @@ class Equation(Protocol):
                 trajectory and time, as soon as the state is not finite any more.
         """
         ...
+
+
+def check_state(state: Tensor, names: Sequence[str] | None = None) -> None:
+    """Refuse an initial state that solvers cannot compute with.
+
+    Raises:
+        ValueError: unless it is float32 or float64; naming the first trajectory with values that are not finite.
+    """
+    if state.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the initial state is {state.dtype}; allowed: float32 and float64.")
+    is_bad = ~torch.isfinite(state).flatten(1).all(1)
+    refuse(is_bad, names, ": the initial state has values that are not finite.")
+
+
+def refuse(
+    is_bad: Bool[Tensor, " batch"],
+    names: Sequence[str] | None,
+    what: str,
+    **values: Inexact[Tensor, " batch"],
+) -> None:
+    """Refuse a batch of which some are bad.
+
+    Args:
+        is_bad: which are.
+        names: what the message calls the trajectories; None for their numbers.
+        what: what is bad about it, after the words ``trajectory NAME``; ``{key}`` stands for the value of ``key``.
+        values: numbers of each trajectory that the message names.
+
+    Raises:
+        ValueError: about the first that is bad.
+    """
+    if is_bad.any():
+        first = int(is_bad.to(torch.int8).argmax())
+        name = first if names is None else names[first]
+        raise ValueError(
+            f"trajectory {name}{what.format(**{key: float(v[first]) for key, v in values.items()})}"
+        )

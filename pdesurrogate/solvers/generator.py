@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from pdesurrogate.fields import DataSpec
+from pdesurrogate.version import __version__
 
 
 @runtime_checkable
@@ -54,3 +55,13 @@ class TrajectoryGenerator(Protocol):
             names: what messages call the trajectories; their indices by default.
         """
         ...
+
+
+def common_attributes(spec: DataSpec, dtype: torch.dtype, seed: int) -> dict[str, Any]:
+    """Return what every generator says of itself, to go with what only it can say."""
+    return {
+        "equation": spec.equation,
+        "dtype": str(dtype).removeprefix("torch."),
+        "seed": seed,
+        "pdesurrogate_version": __version__,
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from .option_checks import check_not_negative, check_positive
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,9 @@ class Inflow:
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("radius", "speed", "density", "depth"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} of the inflow is {value}; it must be finite and positive.")
-        for name in ("noise", "start"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} of the inflow is {value}; it must be finite and not negative.")
+        positive, not_negative = ("radius", "speed", "density", "depth"), ("noise", "start")
+        check_positive(**{f"{name} of the inflow": getattr(self, name) for name in positive})
+        check_not_negative(**{f"{name} of the inflow": getattr(self, name) for name in not_negative})
         if self.noise > 0 and self.texture is None:
             raise ValueError(f"noise of the inflow is {self.noise} and there is no texture for it; give one.")
         if self.texture is not None and not torch.isfinite(self.texture).all():
@@ -77,9 +73,8 @@ class Inflow:
         for axis, (n, length, place) in enumerate(zip(grid, lengths, centre, strict=True)):
             if not self.radius <= min(place, 1 - place) * length * (1 + 1e-12):
                 raise ValueError(
-                    f"the inflow's disc of radius {self.radius:g} around {place:g} of a side of "
-                    f"{length:g} reaches beyond "
-                    "the walls. Use a smaller radius."
+                    f"the inflow's disc of radius {self.radius:g} around {place:g} of a side of {length:g} reaches "
+                    "beyond the walls. Use a smaller radius."
                 )
             distance = ((torch.arange(n, dtype=torch.float64) + 0.5) / n - place) * length
             square = square + distance.square().view(-1, *[1] * (len(grid) - 1 - axis))

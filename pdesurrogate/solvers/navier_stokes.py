@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,9 @@ from torch import Tensor
 from pdesurrogate.fields import Axis, Field
 
 from . import EQUATIONS
+from .equation import check_state, refuse
 from .forcing import Forcing, RandomFieldForcing, RandomForcing, build_forcing
+from .option_checks import check_lengths, check_not_negative, check_positive, numbers_of_each
 from .resolution import check_resolution
 from .time_march import TimeMarch, check_courant, check_times, steps_between
 from .vorticity import SpectralVorticity
@@ -59,15 +60,11 @@ class NavierStokes2D:
     min_resolution: float = 1.0
 
     def __post_init__(self) -> None:
-        nu = torch.as_tensor(self.viscosity)
-        if not (torch.isfinite(nu).all() and (nu >= 0).all()):
-            raise ValueError(f"viscosity is {self.viscosity}; it must be finite and not negative.")
-        for name, value in (("drag", self.drag), ("min_resolution", self.min_resolution)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value}; it must be finite and not negative.")
-        for name, value in (("dt", self.dt), ("L_y", self.lengths[0]), ("L_x", self.lengths[1])):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and positive.")
+        if (numbers_of_each("viscosity", self.viscosity) < 0).any():
+            raise ValueError(f"viscosity is {self.viscosity}; it must not be negative.")
+        check_not_negative(drag=self.drag, min_resolution=self.min_resolution)
+        check_positive(dt=self.dt)
+        check_lengths(self.lengths, "yx", fewest=2)
         if isinstance(build_forcing(self.forcing), RandomForcing | RandomFieldForcing):
             raise ValueError(
                 f"forcing {self.forcing!r} is a family of random sources, which data generation draws from. Give a "
@@ -196,15 +193,14 @@ def _check_initial(state: Float[Tensor, "batch 1 y x"], names: Sequence[str]) ->
         raise ValueError(
             f"the initial state has the shape {tuple(state.shape)}; needed is (batch, 1, y, x), the vorticity."
         )
-    if state.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the initial vorticity is {state.dtype}; allowed: float32 and float64.")
+    check_state(state, names)
     mean = state.mean(dim=(1, 2, 3)).abs()
     scale = state.abs().amax(dim=(1, 2, 3))
-    bad = ~(mean <= 1e-4 * scale) | ~torch.isfinite(scale)
-    if bad.any():
-        first = int(bad.to(torch.int8).argmax())
-        raise ValueError(
-            f"trajectory {names[first]}: the initial vorticity has the mean {float(mean[first]):.3g} and the largest "
-            f"value {float(scale[first]):.3g}. It must be finite, and on a periodic box its mean is zero; "
-            "subtract the mean."
-        )
+    refuse(
+        mean > 1e-4 * scale,
+        names,
+        ": the initial vorticity has the mean {mean:.3g} and the largest value {scale:.3g}. On a periodic box its mean "
+        "is zero; subtract the mean.",
+        mean=mean,
+        scale=scale,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +14,19 @@ from torch import Tensor
 
 from pdesurrogate.fields import DataSpec, Field, Parameter, fourier
 from pdesurrogate.registry import check_options
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
 from .forcing import Forcing, RandomFieldForcing, RandomForcing, SampledForcing, build_forcing
-from .generator_options import check_counts, check_grids, check_numbers, solver_dtype
+from .generator import common_attributes
 from .navier_stokes import NavierStokes2D
+from .option_checks import (
+    check_counts,
+    check_grids,
+    check_numbers,
+    check_positive,
+    number_range,
+    solver_dtype,
+)
 from .random_fields import GaussianRandomField, stream_uniform
 
 
@@ -200,13 +206,12 @@ class NavierStokesGenerator:
         if self._regrid != "spectral":
             optional["regrid"] = self._regrid
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": "Two-dimensional incompressible Navier-Stokes flow on a periodic box",
-            "equation": self.spec.equation,
             "solver": "pseudo-spectral vorticity form, de-aliased by the 2/3 rule",
             "integrator": solver.integrator,
             "solver_dt": solver.dt,
             "solve_grid": self._solve_grid[0],
-            "dtype": str(self._dtype).removeprefix("torch."),
             "viscosity_range": json.dumps([low, high]),
             "drag": solver.drag,
             "forcing": str(self._forcing),
@@ -214,8 +219,6 @@ class NavierStokesGenerator:
             if initial is None
             else "Gaussian random field: "
             f"amplitude={initial.amplitude}, alpha={initial.alpha}, tau={initial.tau}",
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
             **optional,
         }
 
@@ -258,22 +261,16 @@ def _viscosity_of_reynolds(
 ) -> float | Sequence[float]:
     if reynolds is None:
         return 1e-3 if viscosity is None else viscosity
-    check_numbers(reynolds=reynolds)
+    check_positive(reynolds=reynolds)
     if viscosity is not None:
         raise ValueError(
             f"viscosity = {viscosity} and reynolds = {reynolds} are both given; one follows from the other, give one."
         )
-    if reynolds <= 0:
-        raise ValueError(f"reynolds is {reynolds}; it must be positive.")
     return 1 / reynolds
 
 
 def _viscosity_range(viscosity: float | Sequence[float]) -> tuple[float, float]:
-    given = viscosity if isinstance(viscosity, list | tuple) else [viscosity, viscosity]
-    values = [float(v) for v in given if isinstance(v, int | float) and math.isfinite(v)]
-    is_pair = len(given) == len(values) == 2
-    if not is_pair or not 0 <= values[0] <= values[1] or (values[0] == 0 and values[1] > 0):
-        raise ValueError(
-            f"viscosity is {viscosity}; give one number that is not negative, or [low, high] with 0 < low < high."
-        )
-    return values[0], values[1]
+    low, high = number_range("viscosity", viscosity, 0.0)
+    if low == 0 < high:
+        raise ValueError(f"viscosity is {viscosity}; a range [low, high] must begin above 0.")
+    return low, high

@@ -10,13 +10,15 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Complex128, Float, Float64, Int
 from torch import Tensor
 
 from pdesurrogate.fields import fourier
 from pdesurrogate.registry import did_you_mean
 
 Amplitude = Literal["original", "rewrite", "pino", "paper"]
+Modes = tuple[Int[np.ndarray, " modes"], ...]
+"""Mode numbers along each axis."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +83,8 @@ class GaussianRandomField:
 
         Fields of different ``stream`` are independent: an initial state is number 0, a forcing beside it 2.
         """
-        draws = random_stream(seed, index, stream)
-        bounds = [(n - 1) // 2 for n in grid]
-        modes = _modes_by_shell(max(bounds), len(grid))
-        noise = draws.standard_normal((len(modes[0]), 2))
-        w_hat = np.sqrt(self.mode_variance(*modes) / 2) * (noise[:, 0] + 1j * noise[:, 1])
-        fits = np.all([np.abs(k) <= bound for k, bound in zip(modes, bounds, strict=True)], axis=0)
-        *full, half = (k[fits] for k in modes)
-        w_hat = w_hat[fits]
-        spectrum = np.zeros([2 * bound + 1 for bound in bounds[:-1]] + [bounds[-1] + 1], dtype=np.complex128)
-        spectrum[(*full, half)] = w_hat
-        on_axis = half == 0  # the other half of these modes is the complex conjugate
-        if on_axis.any():
-            spectrum[(*(-k[on_axis] for k in full), 0)] = w_hat[on_axis].conj()
-        return fourier.pruned_inverse(torch.from_numpy(spectrum), grid)
+        modes, noise = white_modes(seed, index, grid, stream)
+        return field_of_modes(modes, np.sqrt(self.mode_variance(*modes) / 2) * noise, grid)
 
 
 @dataclass(frozen=True)
@@ -145,8 +135,35 @@ class WallRandomField:
         )
 
 
+def white_modes(
+    seed: int, index: int, grid: Sequence[int], stream: int = 0
+) -> tuple[Modes, Complex128[np.ndarray, " modes"]]:
+    """Return one mode of each conjugate pair that a grid carries but for the mean, and its random number.
+
+    Real and imaginary parts are independent standard normal numbers, drawn shell by shell outwards: those that a
+    coarse grid carries have the same on a finer one.
+    """
+    bounds = [(n - 1) // 2 for n in grid]
+    modes = _modes_by_shell(max(bounds), len(grid))
+    noise = random_stream(seed, index, stream).standard_normal((len(modes[0]), 2))
+    fits = np.all([np.abs(k) <= bound for k, bound in zip(modes, bounds, strict=True)], axis=0)
+    return tuple(k[fits] for k in modes), noise[fits, 0] + 1j * noise[fits, 1]
+
+
+def field_of_modes(
+    modes: Modes, w_hat: Complex128[np.ndarray, " modes"], grid: Sequence[int]
+) -> Float64[Tensor, "*space"]:
+    """Return the real field on a grid's nodes whose modes, one of each conjugate pair, are given."""
+    *bounds, last = ((n - 1) // 2 for n in grid)
+    spectrum = np.zeros([2 * bound + 1 for bound in bounds] + [last + 1], dtype=np.complex128)
+    spectrum[modes] = w_hat
+    on_axis = modes[-1] == 0  # the other half of these modes is the complex conjugate
+    spectrum[tuple(-k[on_axis] for k in modes)] = w_hat[on_axis].conj()
+    return fourier.pruned_inverse(torch.from_numpy(spectrum), tuple(grid))
+
+
 @lru_cache(maxsize=8)
-def _modes_by_shell(bound: int, ndim: int) -> tuple[Int[np.ndarray, " modes"], ...]:
+def _modes_by_shell(bound: int, ndim: int) -> Modes:
     """Return one mode of each conjugate pair up to ``bound``, the last axis' never negative, innermost shell first."""
     everything = np.meshgrid(
         *[np.arange(-bound, bound + 1)] * (ndim - 1), np.arange(bound + 1), indexing="ij"
@@ -158,13 +175,13 @@ def _modes_by_shell(bound: int, ndim: int) -> tuple[Int[np.ndarray, " modes"], .
 
 
 @lru_cache(maxsize=8)
-def _cosines_by_shell(size: int, ndim: int) -> tuple[Int[np.ndarray, " modes"], ...]:
+def _cosines_by_shell(size: int, ndim: int) -> Modes:
     """Return the modes ``0 <= k < size`` but the mean, innermost shell first."""
     everything = np.meshgrid(*[np.arange(size)] * ndim, indexing="ij")
     return _by_shell([k.ravel()[1:] for k in everything])
 
 
-def _by_shell(modes: Sequence[Int[np.ndarray, " modes"]]) -> tuple[Int[np.ndarray, " modes"], ...]:
+def _by_shell(modes: Sequence[Int[np.ndarray, " modes"]]) -> Modes:
     order = np.lexsort((*modes, np.max(np.abs(modes), axis=0)))
     return tuple(k[order] for k in modes)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from .vorticity import SpectralVorticity
 
 FILLED_TAIL = 1e-4
-"""Share of the enstrophy in the outermost fifth of the modes from which on the cascade has met the cut."""
+"""Share of the squared gradients (a flow's enstrophy) in the outermost fifth of the modes from which on what goes to
+small scales has met the cut."""
 
 
 def check_resolution(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -15,6 +14,8 @@ from pdesurrogate.fields import Axis, Field
 from pdesurrogate.fields.spec import Boundary
 
 from . import EQUATIONS
+from .equation import check_state, refuse
+from .option_checks import check_lengths, check_positive
 from .shallow_water_fluxes import DEPTH, ShallowWaterFluxes
 from .time_march import check_times, steps_between
 
@@ -59,17 +60,10 @@ class PlanarShallowWater:
     origins: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        positive = {
-            "L_y": self.lengths[0],
-            "L_x": self.lengths[1],
-            "gravity": self.gravity,
-            "dry_depth": self.dry_depth,
-        }
+        check_lengths(self.lengths, "yx", fewest=2)
+        check_positive(gravity=self.gravity, dry_depth=self.dry_depth, courant=self.courant)
         if self.dt is not None:
-            positive["dt"] = self.dt
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and positive.")
+            check_positive(dt=self.dt)
         if not 0 < self.courant <= COURANT_LIMIT:
             raise ValueError(f"courant is {self.courant}; it must be positive and at most {COURANT_LIMIT}.")
         for name, boundary in zip("yx", self.boundaries, strict=True):
@@ -241,34 +235,34 @@ class PlanarShallowWater:
 
 
 def _check_initial(state: Tensor, names: Sequence[str]) -> None:
-    if state.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the initial state is {state.dtype}; allowed: float32 and float64.")
     if state.shape[1] != 3 or min(state.shape[-2:]) < 2:
         raise ValueError(
             f"the initial state has the shape {tuple(state.shape)}; it must have the channels depth, discharge_x and "
             "discharge_y and at least two cells an axis."
         )
+    check_state(state, names)
     depth, discharge = state[:, DEPTH], state[:, 1:]
-    is_moving_ground = ((depth == 0)[:, None] & (discharge != 0)).flatten(1).any(1)
-    for is_bad, what in (
-        (~torch.isfinite(state).flatten(1).all(1), "has values that are not finite"),
-        ((depth < 0).flatten(1).any(1), f"has the negative depth {float(depth.amin()):.3g}"),
-        (is_moving_ground, "has a discharge where there is no water"),
-    ):
-        if is_bad.any():
-            first = int(is_bad.to(torch.int8).argmax())
-            raise ValueError(
-                f"trajectory {names[first]}: the initial state {what}. Depths must be finite and not negative, and "
-                "the discharge 0 where the depth is."
-            )
+    lowest = depth.flatten(1).amin(1)
+    refuse(
+        lowest < 0,
+        names,
+        ": the initial state has the negative depth {lowest:.3g}. Depths must not be negative.",
+        lowest=lowest,
+    )
+    refuse(
+        ((depth == 0)[:, None] & (discharge != 0)).flatten(1).any(1),
+        names,
+        ": the initial state has a discharge where there is no water. It must be 0 where the depth is.",
+    )
 
 
 def _check_finite(
     is_finite: Bool[Tensor, " batch"], now: Tensor, start: float, end: float, names: Sequence[str]
 ) -> None:
-    if not is_finite.all():
-        first = int(is_finite.to(torch.int8).argmin())
-        raise ValueError(
-            f"trajectory {names[first]} became NaN or infinite before t = {float(now[first]):g}, between the frames at "
-            f"t = {start:g} and t = {end:g}. Use a finer grid, a smaller courant or float64."
-        )
+    refuse(
+        ~is_finite,
+        names,
+        f" became NaN or infinite before t = {{now:g}}, between the frames at t = {start:g} and t = {end:g}. Use a "
+        "finer grid, a smaller courant or float64.",
+        now=now,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +14,9 @@ from pdesurrogate.fields import Axis, Field
 from pdesurrogate.registry import did_you_mean
 
 from . import EQUATIONS
+from .equation import check_state, refuse
 from .inflow import Inflow
+from .option_checks import check_lengths, check_not_negative, check_positive, numbers_of_each
 from .smoke_steps import SmokePhysics, balanced_step, pdearena_step, second_order_step
 from .staggered import Faces, StaggeredBox, Top
 from .time_march import steps_between
@@ -84,16 +85,10 @@ class Smoke:
     inflow: Inflow | None = None
 
     def __post_init__(self) -> None:
-        if len(self.lengths) not in (2, 3):
-            raise ValueError(f"lengths are {self.lengths}; give the sides of a box in 2 or 3 dimensions.")
-        for name, value in (("dt", self.dt), *zip(self._axis_lengths, self.lengths, strict=True)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        for name, value in (("viscosity", self.viscosity), ("diffusivity", self.diffusivity)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value}; it must be finite and not negative.")
-        if not torch.isfinite(torch.as_tensor(self.buoyancy)).all():
-            raise ValueError(f"buoyancy is {self.buoyancy}; it must be finite.")
+        check_lengths(self.lengths, "zyx", fewest=2)
+        check_positive(dt=self.dt)
+        check_not_negative(viscosity=self.viscosity, diffusivity=self.diffusivity)
+        numbers_of_each("buoyancy", self.buoyancy)
         for name, allowed in (("order", Order), ("scheme", Scheme), ("walls", Walls), ("top", Top)):
             _check_choice(name, getattr(self, name), get_args(allowed))
         self._check_combination()
@@ -160,19 +155,16 @@ class Smoke:
         """Return a state whose velocity has no divergence, and on the bottom the speed of the inflow.
 
         Raises:
-            ValueError: for a state of another dimension, number of channels or dtype.
+            ValueError: for a state of another dimension, number of channels or dtype, or that is not finite.
         """
         self._check_form(state)
+        check_state(state)
         box = self._box(state)
         faces = box.faces_of(state[:, 1:])
         for axis, component in enumerate(faces):
             box.set_walls(component, torch.zeros_like(component), axis)
         faces[0][:, 0] = self._speed_of_inflow(state)
         return torch.cat([state[:, :1], box.velocity_of(box.project(faces))], 1)
-
-    @property
-    def _axis_lengths(self) -> list[str]:
-        return [f"L_{name}" for name in "zyx"[-len(self.lengths) :]]
 
     def _box(self, like: Tensor) -> StaggeredBox:
         slip = 0.0 if self.order == "pdearena" else {"no_slip": -1.0, "free_slip": 1.0}[self.walls]
@@ -187,9 +179,8 @@ class Smoke:
         for name, rate in (("viscosity", self.viscosity), ("diffusivity", self.diffusivity)):
             if rate * self.dt > bound:
                 raise ValueError(
-                    f"dt = {self.dt:g} exceeds the stability bound {bound / rate:.3g} of the {name} "
-                    f"{rate:g} on this grid. "
-                    "Use a smaller dt that divides the time between frames, or a coarser grid."
+                    f"dt = {self.dt:g} exceeds the stability bound {bound / rate:.3g} of the {name} {rate:g} on this "
+                    "grid. Use a smaller dt that divides the time between frames, or a coarser grid."
                 )
         inlet = None
         if self.inflow is not None:
@@ -228,32 +219,23 @@ class Smoke:
 
     def _check_form(self, state: Tensor) -> None:
         ndim = len(self.lengths)
-        if state.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"the initial state is {state.dtype}; allowed: float32 and float64.")
         if state.ndim != 2 + ndim or state.shape[1] != 1 + ndim or min(state.shape[2:]) < 4:
             axes = ", ".join(axis.name for axis in self.axes)
             raise ValueError(
-                f"the initial state has the shape {tuple(state.shape)}. A box in {ndim} dimensions "
-                f"needs (batch, {1 + ndim}, "
-                f"{axes}) with density and {ndim} components of velocity, and at least 4 cells an axis."
+                f"the initial state has the shape {tuple(state.shape)}. A box in {ndim} dimensions needs (batch, "
+                f"{1 + ndim}, {axes}) with density and {ndim} components of velocity, and at least 4 cells an axis."
             )
 
     def _check_state(self, state: Tensor, names: Sequence[str]) -> None:
         self._check_form(state)
-        for is_bad, what in (
-            (~torch.isfinite(state).flatten(1).all(1), "has values that are not finite"),
-            (
-                (state[:, 0] < 0).flatten(1).any(1),
-                f"has the negative density {float(state[:, 0].amin()):.3g}",
-            ),
-        ):
-            if is_bad.any():
-                first = int(is_bad.to(torch.int8).argmax())
-                raise ValueError(
-                    f"trajectory {names[first]} at t = 0: the initial state {what}. States must be "
-                    "finite, and densities "
-                    "not negative."
-                )
+        check_state(state, names)
+        lowest = state[:, 0].flatten(1).amin(1)
+        refuse(
+            lowest < 0,
+            names,
+            ": the initial state has the negative density {lowest:.3g}. Densities must not be negative.",
+            lowest=lowest,
+        )
 
     def _check_walls(self, box: StaggeredBox, state: Tensor, names: Sequence[str]) -> None:
         speed = self._speed_of_inflow(state)
@@ -263,16 +245,14 @@ class Smoke:
             wall = component.select(axis + 1, 0) - (speed if axis == 0 else 0.0)
             worst = wall.abs().flatten(1).amax(1)
             scale = state[:, 1:].abs().flatten(1).amax(1)
-            is_bad = worst > 1e-5 * scale
-            if is_bad.any():
-                first = int(is_bad.to(torch.int8).argmax())
-                what = "an inflow of another speed" if axis == 0 and self.inflow is not None else "a wall"
-                raise ValueError(
-                    f"trajectory {names[first]} at t = 0: velocity_{name} is "
-                    f"{float(worst[first]):.3g} off at index 0 of {name}, "
-                    f"which is {what}. Components live on lower faces and index 0 is the boundary; "
-                    "project(state) sets it."
-                )
+            what = "an inflow of another speed" if axis == 0 and self.inflow is not None else "a wall"
+            refuse(
+                worst > 1e-5 * scale,
+                names,
+                f": the initial velocity_{name} is {{worst:.3g}} off at index 0 of {name}, which is {what}. "
+                "Components live on lower faces and index 0 is the boundary; project(state) sets it.",
+                worst=worst,
+            )
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -286,11 +266,9 @@ def _check_finite(
     density: Tensor, faces: Faces, start: float, end: float, names: Sequence[str], dt: float
 ) -> None:
     sums = [part.double().flatten(1).sum(1) for part in (density, *faces)]
-    is_finite = torch.isfinite(torch.stack(sums).sum(0))
-    if not is_finite.all():
-        first = int(is_finite.to(torch.int8).argmin())
-        raise ValueError(
-            f"trajectory {names[first]} became NaN or infinite between t = {start:g} and t = {end:g} "
-            f"with dt = {dt:g}. Use a "
-            "smaller dt, or float64."
-        )
+    refuse(
+        ~torch.isfinite(torch.stack(sums).sum(0)),
+        names,
+        f" became NaN or infinite between t = {start:g} and t = {end:g} with dt = {dt:g}. Use a smaller dt, or "
+        "float64.",
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,11 @@ from torch import Tensor
 
 from pdesurrogate.fields import DataSpec, Parameter
 from pdesurrogate.registry import did_you_mean
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
-from .generator_options import check_counts, check_numbers, solver_dtype
+from .generator import common_attributes
 from .inflow import Inflow
+from .option_checks import check_counts, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
 from .smoke import Order, Scheme, Smoke, Walls
 from .smoke_noise import SmokeNoise
@@ -86,7 +85,7 @@ class SmokeGenerator:
         check_counts(seed=(seed, 0), num_frames=(num_frames, 1))
         for k, length in enumerate(lengths):
             check_numbers(**{f"lengths[{k}]": length})
-        self._buoyancies = _range(buoyancy)
+        self._buoyancies = number_range("buoyancy", buoyancy)
         self._seed, self._dtype = seed, solver_dtype(dtype)
         self.grid = _cells("grid", grid, len(lengths))
         self._solve_grid = self.grid if solve_grid is None else _cells("solve_grid", solve_grid, len(lengths))
@@ -190,8 +189,8 @@ class SmokeGenerator:
             optional["inflow"] = json.dumps({**facts, "centre": inflow.centre, "noise": self._noise})
             optional["inflow_texture"] = str(self._texture)
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": f"Buoyant smoke in a box in {len(self.grid)} dimensions",
-            "equation": self.spec.equation,
             "solver": "marker-and-cell grid, semi-Lagrangian transport, pressure by cosine transforms",
             "order": solver.order,
             "scheme": solver.scheme,
@@ -199,13 +198,10 @@ class SmokeGenerator:
             "top": solver.top,
             "solver_dt": solver.dt,
             "solve_grid": json.dumps(list(self._solve_grid)),
-            "dtype": str(self._dtype).removeprefix("torch."),
             "buoyancy_range": json.dumps(list(self._buoyancies)),
             "viscosity": solver.viscosity,
             "diffusivity": solver.diffusivity,
             "initial_condition": "clear" if initial is None else f"absolute value of {initial}",
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
             **optional,
         }
 
@@ -227,14 +223,6 @@ def _check_blocks(grid: Sequence[int], solve_grid: Sequence[int]) -> None:
             f"grid = {tuple(grid)} does not divide solve_grid = {tuple(solve_grid)}; frames are means "
             "over blocks of cells."
         )
-
-
-def _range(given: float | Sequence[float]) -> tuple[float, float]:
-    both = [given, given] if isinstance(given, int | float) else list(given)
-    values = [float(v) for v in both if isinstance(v, int | float) and math.isfinite(v)]
-    if len(both) != 2 or len(values) != 2 or not values[0] <= values[1]:
-        raise ValueError(f"buoyancy is {given}; give one finite number, or [low, high] with low <= high.")
-    return values[0], values[1]
 
 
 def _initial_noise(given: Mapping[str, Any] | str | None, lengths: tuple[float, ...]) -> SmokeNoise | None:

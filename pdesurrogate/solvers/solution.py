@@ -37,12 +37,18 @@ def solve(equation: Equation | str, initial_state: State, times: Iterable[float]
         instead, for solutions that should not be held in memory.
 
     Raises:
-        TypeError: for a state that is neither a tensor nor a Dataset, or what is no equation.
+        TypeError: for a state that is neither a tensor nor a Dataset, what is no equation, or times that are no
+            sequence of numbers.
         ValueError: for an unknown name or option; for a state whose channels, dimensions, coordinates, units or
             parameters are not the equation's; for no times; and as `Equation.frames`.
     """
     chosen = _choose_equation(equation, options)
-    moments = [float(time) for time in times]
+    try:
+        moments = [float(time) for time in times]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"times is {times!r}; give a sequence of numbers, such as [0.0, 0.5, 1.0]."
+        ) from error
     if not moments:
         raise ValueError("times is empty; give at least one time to solve up to.")
     if isinstance(initial_state, Tensor):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from pdesurrogate.fields import Axis, Field
@@ -17,7 +16,9 @@ from pdesurrogate.fields.spherical.nodes import LatitudeNodes
 from pdesurrogate.fields.spherical.resampling import WIND_COMPONENTS
 
 from . import EQUATIONS
+from .equation import check_state, refuse
 from .navier_stokes import POINTS_IN_CACHE
+from .option_checks import check_numbers, check_positive
 from .spherical_flow import DEPTH, SphericalFlow
 from .time_march import TimeMarch, check_courant, check_times, steps_between
 
@@ -80,15 +81,10 @@ class SphericalShallowWater:
     courant: float | None = None
 
     def __post_init__(self) -> None:
-        positive = {"dt": self.dt, "radius": self.radius, "gravity": self.gravity}
+        check_positive(dt=self.dt, radius=self.radius, gravity=self.gravity)
         if self.diffusion_time is not None:
-            positive["diffusion_time"] = self.diffusion_time
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and positive.")
-        for name, value in (("rotation", self.rotation), ("tilt", self.tilt)):
-            if not math.isfinite(value):
-                raise ValueError(f"{name} is {value}; it must be finite.")
+            check_positive(diffusion_time=self.diffusion_time)
+        check_numbers(rotation=self.rotation, tilt=self.tilt)
         if self.diffusion_order < 2 or self.diffusion_order % 2:
             raise ValueError(
                 f"diffusion_order is {self.diffusion_order}; it is the order of a derivative: 2, 4, 6, 8, .."
@@ -218,6 +214,7 @@ class SphericalShallowWater:
             frequency=flow.frequency,
             names=names,
             courant=self.courant,
+            limited_by="its fastest gravity wave at this truncation",
         )
 
     def _decay(self, laplacian: Float64[Tensor, " mode"]) -> Float64[Tensor, "3 mode"]:
@@ -249,37 +246,30 @@ class SphericalShallowWater:
 
 
 def _check_initial(state: Tensor, weights: Float64[np.ndarray, " lat"], names: Sequence[str]) -> None:
-    if state.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the initial state is {state.dtype}; allowed: float32 and float64.")
     if state.shape[1] != 3:
         raise ValueError(
             f"the initial state has the shape {tuple(state.shape)}; it must be (batch, 3, lat, lon) with the channels "
             "depth, vorticity and divergence."
         )
-    finite = torch.isfinite(state).flatten(1).all(1)
-    _refuse(~finite, names, "the initial state has values that are not finite.")
+    check_state(state, names)
     share = torch.tensor(weights, device=state.device)[:, None] / (2 * state.shape[-1])
     rates = state[:, DEPTH + 1 :].double()
     mean, scale = (rates * share).sum((-2, -1)), (rates.square() * share).sum((-2, -1)).sqrt()
-    _refuse(
+    refuse(
         (mean.abs() > LARGEST_MEAN * scale).any(1),
         names,
-        "the initial vorticity or divergence has a mean over the sphere, and no wind has. The channels are depth (m), "
-        "vorticity and divergence (1/s) at the latitudes of the equation's nodes; subtract the mean if they are.",
+        ": the initial vorticity or divergence has a mean over the sphere, and no wind has. The channels are depth "
+        "(m), vorticity and divergence (1/s) at the latitudes of the equation's nodes; subtract the mean if they are.",
     )
     _check_depth(state, 0.0, names)
 
 
 def _check_depth(frame: Tensor, time: float, names: Sequence[str]) -> None:
     lowest = frame[:, DEPTH].flatten(1).amin(1)
-    _refuse(
+    refuse(
         lowest <= 0,
         names,
-        f"the depth falls to {float(lowest.min()):.3g} at t = {time:g}; it must be positive everywhere. Use deeper "
+        f": the depth falls to {{lowest:.3g}} at t = {time:g}; it must be positive everywhere. Use deeper "
         "fluid, weaker flow or, over mountains, a smoother orography.",
+        lowest=lowest,
     )
-
-
-def _refuse(is_bad: Bool[Tensor, " batch"], names: Sequence[str], what: str) -> None:
-    if is_bad.any():
-        raise ValueError(f"trajectory {names[int(is_bad.to(torch.int8).argmax())]}: {what}")

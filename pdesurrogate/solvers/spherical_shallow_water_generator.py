@@ -15,10 +15,10 @@ from pdesurrogate.fields import DataSpec, Field
 from pdesurrogate.fields.spherical.grid import SphericalGrid, spherical_axes
 from pdesurrogate.fields.spherical.transforms import SphericalTransform
 from pdesurrogate.registry import did_you_mean
-from pdesurrogate.version import __version__
 
 from . import GENERATORS
-from .generator_options import check_counts, check_numbers, solver_dtype
+from .generator import common_attributes
+from .option_checks import check_counts, check_numbers, solver_dtype
 from .orography import build_orography
 from .spherical_flow import DEPTH
 from .spherical_shallow_water import SphericalShallowWater
@@ -184,22 +184,19 @@ class SphericalShallowWaterGenerator:
         if solver.diffusion_time is not None:
             optional |= {"diffusion_time": solver.diffusion_time, "diffusion_order": solver.diffusion_order}
         return {
+            **common_attributes(self.spec, self._dtype, self._seed),
             "title": "Shallow water on a rotating sphere",
-            "equation": self.spec.equation,
             "solver": "pseudo-spectral vorticity-divergence form in spherical harmonics, free of aliasing",
             "integrator": solver.integrator,
             "solver_dt": solver.dt,
             "truncation": solver.truncation,
             "solve_grid": "{} x {}".format(*self._solve_grid.shape),
-            "dtype": str(self._dtype).removeprefix("torch."),
             "radius": solver.radius,
             "rotation": solver.rotation,
             "gravity": solver.gravity,
             "mean_depth": self._initial.mean_depth,
             "orography": "none" if self._ground is None else self._ground[1],
             "initial_condition": str(self._initial),
-            "seed": self._seed,
-            "pdesurrogate_version": __version__,
             **optional,
         }
 

@@ -22,7 +22,7 @@ from pdesurrogate.fields.spherical.nodes import latitude_rule
 from pdesurrogate.fields.spherical.transforms import SphericalTransform
 
 from . import SPHERICAL_STATES
-from .generator_options import check_counts, check_numbers, number_range
+from .option_checks import check_counts, check_numbers, check_positive, number_range
 from .random_fields import random_stream, stream_uniform
 from .spherical_shallow_water import SphericalShallowWater
 
@@ -95,7 +95,7 @@ class GalewskyJet:
     mean_depth: float = 1e4
 
     def __post_init__(self) -> None:
-        check_numbers(mean_depth=self.mean_depth)
+        check_positive(mean_depth=self.mean_depth)
         self._ranges()
         if self.bump not in ("original", "torch-harmonics"):
             raise ValueError(f"bump is {self.bump!r}; allowed: original, torch-harmonics.")
@@ -184,10 +184,9 @@ class RandomHarmonics:
     mean_depth: float = 1e4
 
     def __post_init__(self) -> None:
-        check_numbers(amplitude=self.amplitude, mach=self.mach, mean_depth=self.mean_depth)
+        check_numbers(amplitude=self.amplitude, mach=self.mach)
+        check_positive(mean_depth=self.mean_depth)
         check_counts(max_degree=(self.max_degree, 1))
-        if self.mean_depth <= 0:
-            raise ValueError(f"mean_depth is {self.mean_depth}; it must be positive.")
 
     def state(
         self, equation: SphericalShallowWater, sizes: tuple[int, int], seed: int, index: int
@@ -237,9 +236,7 @@ class RandomWinds:
     def __post_init__(self) -> None:
         if self.layout not in ("as_run", "zonal"):
             raise ValueError(f"layout is {self.layout!r}; allowed: as_run, zonal.")
-        check_numbers(mean_depth=self.mean_depth)
-        if self.mean_depth <= 0:
-            raise ValueError(f"mean_depth is {self.mean_depth}; it must be positive.")
+        check_positive(mean_depth=self.mean_depth)
 
     def state(
         self, equation: SphericalShallowWater, sizes: tuple[int, int], seed: int, index: int

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Inexact, Int64
 from torch import Tensor
 
 from . import INTEGRATORS
+from .equation import refuse
 from .integrators import Integrator, Step, Tendency
 
 
@@ -34,10 +35,12 @@ class TimeMarch:
         courant: Courant number of adaptive steps, or None.
         is_real: whether the state is real, as cosine amplitudes are.
         limited_by: what the frequency is of, for the message that refuses a step.
+        can_adapt: whether that message may suggest adaptive steps.
     """
 
     STEPS_BETWEEN_LOOKS = 16
     STEPS_BETWEEN_CHECKS = 64  # of steps of fixed length, against the stability bound
+    MAX_STEPS = 10**7  # that a frame may need before it is given up
     MAX_FAILURES = 4  # times that a state may become NaN or infinite before shorter steps are given up
 
     def __init__(
@@ -53,10 +56,12 @@ class TimeMarch:
         courant: float | None = None,
         is_real: bool = False,
         limited_by: str = "its largest speed on this grid",
+        can_adapt: bool = True,
     ) -> None:
         self._integrator, self._linear, self._dt, self._dtype = integrator, linear, dt, dtype
         self._tendency, self._frequency, self._names = tendency, frequency, names
-        self._courant, self._is_real, self._limited_by = courant, is_real, limited_by
+        self._courant, self._is_real = courant, is_real
+        self._limited_by, self._can_adapt = limited_by, can_adapt
         self._built: tuple[float | Tensor, Integrator] = (dt, self._build(dt))
         self._tolerated = max(0.5, (courant or 0.0) / self._built[1].courant_limit)
 
@@ -67,7 +72,7 @@ class TimeMarch:
 
         Raises:
             ValueError: naming trajectory and time, if a fixed step is above the stability bound, or the state is
-                not finite any more.
+                not finite any more, or, with adaptive steps, for a frame that needs too many of them.
         """
         if end > start and self._courant is None:
             u_hat = self._advance_evenly(u_hat, start, end)
@@ -91,8 +96,8 @@ class TimeMarch:
         if self._dt > bound:
             raise ValueError(
                 f"trajectory {self._names[worst]} at t = {now:g}: dt = {self._dt:g} exceeds the stability bound "
-                f"{bound:.3g} of {self._integrator} for {self._limited_by}. Use a smaller dt that "
-                "divides the time between frames, or adaptive steps (courant)."
+                f"{bound:.3g} of {self._integrator} for {self._limited_by}. Use a smaller dt that divides the time "
+                f"between frames{', or adaptive steps (courant)' * self._can_adapt}."
             )
 
     def _advance_adaptively(self, u_hat: Tensor, start: float, end: float) -> Tensor:
@@ -101,9 +106,16 @@ class TimeMarch:
         longest, failures = self._longest_steps(self._frequency(u_hat)), torch.zeros_like(left)
         self._check_finite(longest > 0, start, end)
         while bool((remaining > 0).any()):
-            needed = torch.ceil(remaining / longest * (1 - 1e-12)).long()
+            needed = torch.ceil(remaining / longest * (1 - 1e-12))
+            refuse(
+                needed > self.MAX_STEPS,
+                self._names,
+                f" needs {{needed:.1e}} steps to t = {end:g} with courant = {self._courant}: {self._limited_by} is out "
+                "of proportion to the time between frames. Check the units of the initial state and its resolution.",
+                needed=needed,
+            )
             is_new = (needed > left) | (needed < 0.8 * left)
-            left = torch.where(is_new, needed, left)
+            left = torch.where(is_new, needed.long(), left)
             steps = torch.where(is_new, remaining / left.clamp_min(1), steps)
             later, later_left = self._some_steps(u_hat, steps, left)
             allowed = self._longest_steps(self._frequency(later))
@@ -151,13 +163,13 @@ class TimeMarch:
         return integrator
 
     def _check_finite(self, is_finite: Tensor, start: float, end: float) -> None:
-        if not is_finite.all():
-            first = int(is_finite.to(torch.int8).argmin())
-            size = f"dt = {self._dt:g}" if self._courant is None else f"courant = {self._courant:g}"
-            raise ValueError(
-                f"trajectory {self._names[first]} became NaN or infinite between t = {start:g} and t = {end:g} with "
-                f"{size}. Use a smaller step, a finer grid or a larger viscosity."
-            )
+        size = f"dt = {self._dt:g}" if self._courant is None else f"courant = {self._courant:g}"
+        refuse(
+            ~is_finite,
+            self._names,
+            f" became NaN or infinite between t = {start:g} and t = {end:g} with {size}. Use a smaller step, a finer "
+            "grid or a larger viscosity.",
+        )
 
 
 def steps_between(times: Sequence[float], dt: float) -> list[int]:

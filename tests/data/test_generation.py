@@ -256,7 +256,9 @@ def num_written(part):
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(generation.shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**4, 10**4))
-    with pytest.raises(ValueError, match=r"train\.h5, .*test\.h5 need .* GiB together and .* free"):
+    with pytest.raises(
+        ValueError, match=r"train\.h5, .*test\.h5 need \d\.\d MiB together and 0\.0 MiB are free"
+    ):
         generate_splits(build(), tmp_path / "new", NUMBERS, device="cpu")
     assert not (tmp_path / "new").exists()
 

@@ -181,15 +181,31 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path, smoke_spec: 
 def test_a_part_file_of_other_settings_is_not_continued(
     tmp_path: Path, smoke_spec: DataSpec, change: dict[str, Any], message: str
 ) -> None:
-    StoreWriter(tmp_path / "a.h5", **settings(smoke_spec)).close()
+    with StoreWriter(tmp_path / "a.h5", **settings(smoke_spec)) as writer:
+        writer.write(1, noise(smoke_spec)[1], no_parameters())
     before = (tmp_path / "a.h5.part").read_bytes()
     with pytest.raises(ValueError, match=message):
         StoreWriter(tmp_path / "a.h5", **settings(smoke_spec, **change))
     assert (tmp_path / "a.h5.part").read_bytes() == before
 
 
-def test_a_part_file_of_another_spec_is_not_continued(tmp_path: Path, smoke_spec: DataSpec) -> None:
+def test_a_part_file_of_other_settings_without_a_trajectory_is_replaced(
+    tmp_path: Path, smoke_spec: DataSpec
+) -> None:
+    """As a run leaves it whose first trajectory cannot be solved."""
     StoreWriter(tmp_path / "a.h5", **settings(smoke_spec)).close()
+    with StoreWriter(tmp_path / "a.h5", **settings(smoke_spec, num_trajectories=2)) as writer:
+        assert writer.pending == [0, 1]
+        for i in range(2):
+            writer.write(i, noise(smoke_spec)[i], no_parameters())
+        writer.finish()
+    assert StoredTrajectories(tmp_path / "a.h5").num_trajectories == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_part_file_of_another_spec_is_not_continued(tmp_path: Path, smoke_spec: DataSpec) -> None:
+    with StoreWriter(tmp_path / "a.h5", **settings(smoke_spec)) as writer:
+        writer.write(1, noise(smoke_spec)[1], no_parameters())
     other = smoke_spec.replace(axes=(Axis("y", 3.0, "wall"), smoke_spec.axes[1]))
     with pytest.raises(ValueError, match=r"spec is .* there and .* here"):
         StoreWriter(tmp_path / "a.h5", **settings(other))

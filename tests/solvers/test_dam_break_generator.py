@@ -75,8 +75,9 @@ def test_every_physical_option_changes_the_flow(option):
     assert (solve([0], **option) - solve([0])).abs().max() > 0.05
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_boundaries_and_length_and_courant_number_change_the_flow():
-    late = {"dt_frame": 1.5}
+    late = {"dt_frame": 1.5, "solve_grid": 16, "grid": 16}
     flows = [solve([0], boundary=b, **late)[0, -1] for b in ("open", "periodic", "wall")]
     flows += [solve([0], length=4.0, **late)[0, -1], solve([0], courant=0.3, **late)[0, -1]]
     # A disc in the middle cannot tell walls from the mirror images that are its periodic neighbours.

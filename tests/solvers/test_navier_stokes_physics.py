@@ -29,6 +29,7 @@ def spectra(w):
 
 
 @pytest.mark.parametrize("integrator", ["etdrk4", "cn_ab2"])
+@pytest.mark.usefixtures("as_users_run")
 def test_energy_and_enstrophy_change_by_what_forcing_viscosity_and_drag_do(random_vorticity, integrator):
     """With means over the box, E = <ωψ>/2 and Z = <ω²>/2.
 
@@ -80,6 +81,7 @@ def test_a_steady_laminar_kolmogorov_flow_is_kept():
         assert relative(solve(solver, steady, [2.0])[:, 0], steady) < bound
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_crank_nicolson_adams_bashforth_converges_with_second_order_in_time(random_vorticity):
     start = random_vorticity(32)[:, None]
     settings = {"viscosity": 1e-3, "forcing": LiForcing()}
@@ -93,6 +95,7 @@ def test_crank_nicolson_adams_bashforth_converges_with_second_order_in_time(rand
     assert slope == pytest.approx(2.0, abs=0.1)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_li_flows_have_the_spread_and_speed_at_t_20_that_are_known_of_them():
     """Measured on solutions with 256² points: std of ω 0.9, 1.5 and 1.7, largest speeds 0.4 to 0.5 of the thin ones."""
     nu = torch.tensor([1e-3, 1e-4, 1e-5], dtype=torch.float64).repeat_interleave(3)
@@ -106,6 +109,7 @@ def test_li_flows_have_the_spread_and_speed_at_t_20_that_are_known_of_them():
     assert ((speed[1:] > 0.35) & (speed[1:] < 0.6)).all()
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_factformers_flow_has_the_spread_and_speed_that_are_known_of_it():
     """Measured with 256² points: the std of ω grows from 2 to 5.9, the largest speed is 2.6."""
     options = {

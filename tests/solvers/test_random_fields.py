@@ -28,6 +28,7 @@ EXPECTED_VARIANCE = {
 
 
 @pytest.mark.parametrize(("amplitude", "length"), EXPECTED_VARIANCE)
+@pytest.mark.usefixtures("as_users_run")
 def test_the_pointwise_variance_follows_the_formula(amplitude, length):
     field = GaussianRandomField(lengths=(length, length), amplitude=amplitude)
     samples = torch.stack([field.sample(0, i, (64, 64)) for i in range(256)])
@@ -72,6 +73,7 @@ def test_every_mode_has_the_variance_that_the_published_code_gives_it(recipe):
     np.testing.assert_allclose(spectrum.mean(0)[ky, kx], ours, rtol=0.12, atol=1e-30)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_modes_are_gaussian_and_isotropic_on_both_axes():
     field = GaussianRandomField()
     samples = torch.stack([field.sample(1, i, (16, 16)) for i in range(2000)])
@@ -114,6 +116,7 @@ def test_an_unknown_amplitude_is_refused_with_the_nearest_name():
         GaussianRandomField(amplitude="rewritten")
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_a_number_is_the_scale_of_the_covariance_itself():
     """Li et al.'s initial velocity of Burgers' equation, N(0, 625 (-Δ + 25)^-2) on a line."""
     field = GaussianRandomField((1.0,), 2.0, 5.0, 625.0)
@@ -138,6 +141,7 @@ def test_a_field_of_any_dimension_is_the_same_function_on_every_grid(kind, coars
     torch.testing.assert_close(found, shared, rtol=0, atol=1e-14)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_every_cosine_between_walls_has_the_variance_that_the_published_code_gives_it():
     """Weights times white noise, through an orthonormal inverse DCT scaled by the number of points an axis."""
     k = np.arange(4)

@@ -12,6 +12,9 @@ from torch.nn.functional import avg_pool2d
 from pdesurrogate.solvers.equation import Equation
 from pdesurrogate.solvers.shallow_water import PlanarShallowWater
 
+# Annotations are checked in the tests of invariants; in these long solutions that would take much of the time.
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
 
 def slopes(errors):
     return [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
@@ -125,8 +128,8 @@ def test_a_small_gravity_wave_travels_with_second_order(solve_on_line):
 @pytest.mark.parametrize("has_bed", [False, True])
 @pytest.mark.parametrize("boundary", ["periodic", "wall"])
 def test_smooth_nonlinear_flow_converges_with_second_order(has_bed, boundary):
-    coarse, ends = 16, []
-    for cells in (16, 32, 64, 128):
+    coarse, ends = 32, []
+    for cells in (32, 64, 128):
         x = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
         wave = torch.cos(2 * math.pi * x)
         bed = 0.3 * wave[:, None] * wave[None, :] if has_bed else None
@@ -144,10 +147,10 @@ def test_heuns_steps_converge_with_second_order_in_time():
     x = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
     h = 1 + 0.02 * torch.sin(2 * math.pi * x).expand(cells, cells)
     state = torch.stack([h, 0.3 * h, torch.zeros_like(h)])[None]
-    for steps in (40, 80, 160, 640):
+    for steps in (40, 80, 160, 320):
         (end,) = PlanarShallowWater(dt=time / steps).frames(state, [time])
         ends.append(end)
-    errors = [float((end - ends[-1]).abs().mean()) for end in ends[:-1]]
+    errors = [float((a - b).abs().mean()) for a, b in itertools.pairwise(ends)]
     assert all(slope > 1.7 for slope in slopes(errors)), (errors, slopes(errors))
 
 

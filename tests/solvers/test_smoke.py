@@ -14,6 +14,9 @@ from pdesurrogate.solvers.smoke import Smoke
 PDEARENA = {"dt": 1.5, "order": "pdearena", "scheme": "semi_lagrangian"}
 UNIT = {"lengths": (1.0, 1.0)}
 
+# Annotations are checked in the tests of the generator; in these long solutions that would take much of the time.
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
 
 def slopes(errors):
     return [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]

@@ -71,6 +71,7 @@ def test_initial_smoke_is_the_absolute_value_of_waves_of_unit_variance_in_still_
     assert 0.8 < float(state[:, 0].mean()) < 0.9
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_frames_after_pdearena_have_the_statistics_of_the_public_files(shared_data):
     """Density falls, and speeds die down, as in a file made by PhiFlow; the trajectory itself is another one."""
     with h5py.File(shared_data / "reference_runs" / "NavierStokes2D_valid_5_0.50000.h5") as file:

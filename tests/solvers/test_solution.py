@@ -189,9 +189,46 @@ def test_a_state_of_another_kind_is_refused(equation, state, error, message):
         solve(equation, state, TIMES)
 
 
-def test_no_times_are_refused(equation, random_vorticity):
-    with pytest.raises(ValueError, match="times is empty"):
-        solve(equation, random_vorticity(24), [])
+@pytest.mark.parametrize(
+    ("times", "error", "message"),
+    [
+        ([], ValueError, "times is empty"),
+        (1.0, TypeError, r"times is 1\.0; give a sequence of numbers"),
+        (["noon"], TypeError, r"times is \['noon'\]; give a sequence of numbers"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_what_are_no_times_is_refused(equation, random_vorticity, times, error, message):
+    with pytest.raises(error, match=message):
+        solve(equation, random_vorticity(24), times)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "navier_stokes",
+            {"viscosity": "1e-3", "dt": 0.1},
+            "viscosity is '1e-3'; it must be a finite number",
+        ),
+        ("navier_stokes", {"viscosity": 1e-3, "dt": None}, "dt is None; it must be finite and positive"),
+        (
+            "navier_stokes",
+            {"viscosity": 1e-3, "dt": 0.1, "lengths": 1.0},
+            r"lengths are 1\.0; give .*\(y, x\)",
+        ),
+        ("shallow_water", {"gravity": "9.81"}, "gravity is '9.81'; it must be finite and positive"),
+        (
+            "smoke",
+            {"buoyancy": [0.1, 0.2]},
+            r"buoyancy is \[0.1, 0.2\]; it must be a finite number, or a tensor",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_an_option_of_another_type_is_refused_by_its_name(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        solve(name, torch.zeros(1, 3, 8, 8), [0.1], **options)
 
 
 def test_every_equation_of_a_batch_is_an_equation_by_protocol(equation):

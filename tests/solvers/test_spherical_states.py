@@ -206,7 +206,7 @@ def test_heights_of_a_file_are_interpolated_onto_the_grid(tmp_path):
         (lambda: GalewskyJet(bump="square"), "bump is 'square'; allowed: original, torch-harmonics"),
         (lambda: GalewskyJet(speed=[90.0, 80.0]), "speed is .*; give one number, or .low, high."),
         (lambda: GalewskyJet(bump_latitude=[0.0, 100.0]), "one number from -90 to 90"),
-        (lambda: RandomHarmonics(mean_depth=0.0), "mean_depth is 0.0; it must be positive"),
+        (lambda: RandomHarmonics(mean_depth=0.0), "mean_depth is 0.0; it must be finite and positive"),
         (lambda: RandomHarmonics(max_degree=0), "max_degree is 0; it must be an integer from 1"),
         (lambda: RandomWinds("rows"), "layout is 'rows'; allowed: as_run, zonal"),
         (lambda: RandomWinds(mean_depth=-1.0), "mean_depth is -1.0"),

@@ -23,6 +23,7 @@ def states(random_vorticity):
     return random_vorticity(32, num_fields=3)[:, None] * torch.tensor([0.5, 2.0, 8.0]).view(3, 1, 1, 1)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_adaptive_steps_converge_to_the_solution_of_small_fixed_ones(states):
     reference = solve(NavierStokes2D(**LI, dt=1 / 400), states, [0.7, 1.0])
     errors = [
@@ -74,13 +75,21 @@ def test_steps_keep_below_the_longest_one(random_vorticity):
     torch.testing.assert_close(limited, fixed, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_a_flow_that_speeds_up_between_frames_gets_shorter_steps(random_vorticity):
     """Under a strong force a flow from rest passes the stability bound of the step that its start allows."""
     start = 1e-3 * random_vorticity(32)[:, None]
     forcing = LiForcing(amplitude=30.0)
     adaptive = NavierStokes2D(viscosity=1e-2, dt=0.25, forcing=forcing, courant=0.5)
-    fine = NavierStokes2D(viscosity=1e-2, dt=1 / 800, forcing=forcing)
+    fine = NavierStokes2D(viscosity=1e-2, dt=1 / 400, forcing=forcing)
     assert relative(solve(adaptive, start, [2.0]), solve(fine, start, [2.0])) < 1e-4
+
+
+def test_a_flow_that_needs_steps_without_end_is_refused():
+    with pytest.raises(
+        ValueError, match=r"trajectory fast needs 2\.0e\+30 steps to t = 1 with courant = 0\.5"
+    ):
+        counted("etdrk4", torch.tensor([0.3, 1e30]), [1.0], courant=0.5)
 
 
 @pytest.mark.parametrize(("courant", "size"), [(0.5, "courant = 0.5"), (None, "dt = 0.1")])
