@@ -134,7 +134,7 @@ def _tucker(tensors: list[Tensor], layer: int | None, num_axes: int) -> ChannelM
     order = core.ndim - 1
     places = [order - 1, *range(len(channels), order - 1), *range(len(channels)), order]
     weight = core.permute(places)
-    for dim, factor in enumerate(_half_axis_first(modes)):
+    for dim, factor in reversed(list(enumerate(_half_axis_first(modes)))):
         weight = pair_contract(factor, weight, dim)
     weight = weight.flatten(0, num_axes - 1)
     if len(channels) == 1:
