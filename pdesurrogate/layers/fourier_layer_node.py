@@ -37,7 +37,7 @@ class ModeMap(Protocol):
     def backward(
         self, modes: Tensor, between: list[Tensor], gradient: Tensor
     ) -> tuple[Tensor, list[Tensor | None]]:
-        """Return the gradients of the modes and of its tensors, from the steps before the last; uses up ``gradient``."""
+        """Return the gradients of the modes and of its tensors from the steps before the last; uses up ``gradient``."""
 
 
 ModeMapOf = Callable[..., ModeMap]

@@ -58,6 +58,9 @@ COUNTS = ("work", "bytes", "far_bytes", "calls")
 NEAR_CACHE = {"cpu": 2 * 2**20, "cuda": 40 * 2**20}
 """Bytes of fields up to which stages find their operands in cache: a core's L2, an H200's L2."""
 
+NATIVE_LANES = 32
+"""Numbers that go through a compiled transform together, whether there are as many or not."""
+
 CALIBRATION_CASES = (
     ((64, 64), (16, 16), 8, 32),
     ((64, 64), (24, 24), 8, 32),
@@ -111,7 +114,9 @@ def transform_counts(
             fused = (before, 0.0) if place == 0 else (0.0, after)
             moved += 2 * sum(fused if backend == "triton" and place < 2 else (before, after))
         elif backend == "native":
-            work += 2 * before * sum(math.log2(p) if p == 2 else p for p in prime_factors(n))
+            width, lanes = rest * channels, NATIVE_LANES * (2 if place == 0 else 1)
+            filled = math.ceil(width / lanes) * lanes / width
+            work += 2 * before * filled * sum(1 if p == 2 else p for p in prime_factors(n))
             moved += 2 * (before if place == 0 else 0.0) + 2 * (after if place == len(grid) - 1 else 0.0)
         else:
             work += 2 * before * math.log2(max(n, 2))
