@@ -17,10 +17,10 @@ from pdesurrogate.layers import (
     spectral_conv,
 )
 from pdesurrogate.layers.native import native_library, reason_without_native
+from pdesurrogate.layers.spectral_backends import _fastest
 
 NUM_MODES = (3, 4)
 GRID = (4, 5)
-from pdesurrogate.layers.spectral_backends import _fastest
 
 
 def layer_weights(width=3, hidden=2, num_modes=NUM_MODES, dtype=torch.float64):
