@@ -112,7 +112,7 @@ def fourier_layer(
         memory: one of `MEMORY_MODES`.
         precision: see `pdesurrogate.layers.precision`.
         filters: a local operator on a periodic grid that joins ``R`` in ``s``, as a bank and its matrices or factors,
-            see `local_operator`; the layer then works on all modes of the grid, and ``R`` is one tensor.
+            see `local_operator`; the layer then works on all modes of the grid, and ``R`` is multiplied out.
 
     Raises:
         ValueError, TypeError: as `pdesurrogate.layers.spectral_conv`.
@@ -124,14 +124,11 @@ def fourier_layer(
     dtype = working_dtype(u.dtype, precision)
 
     bank, worked_on = None, num_modes
-    mode_map: Callable[..., Any] = ChannelMixing
     if filters is not None:
         bank, matrices = filters
         check_filters(u, bank, matrices)
-        tensors = mixing.weight, matrices, None, *weights.pointwise
+        tensors = mixing.dense().weight, matrices, None, *weights.pointwise
         worked_on = grid
-        table = transfer_table(bank, tuple(u.shape[1:-1]), num_modes, dtype, u.device)
-        mode_map = partial(TransferMap, table)
 
     def plain(u: Tensor, *tensors: Any) -> Tensor:
         return _plain_layer(u, *tensors, num_modes=num_modes, options=options, bank=bank)
@@ -150,6 +147,12 @@ def fourier_layer(
         if dtype == torch.bfloat16:
             note_slow_bfloat16(u.device.type)
         transform = BACKENDS[route].build(grid, worked_on, dtype, str(u.device))
+        mode_map: Callable[..., Any] = ChannelMixing
+        if bank is not None:
+            real = torch.promote_types(dtype, torch.float32)
+            mode_map = partial(
+                TransferMap, transfer_table(bank, tuple(u.shape[1:-1]), num_modes, real, u.device)
+            )
         return FourierLayerNode.apply(u.to(dtype).contiguous(), transform, options, plain, mode_map, *tensors)
 
 
