@@ -158,7 +158,7 @@ class FourierLayerNode(torch.autograd.Function):
             mode_map: ModeMap = ctx.mode_map(*tensors[:NUM_MAP_TENSORS])
             if v_hat is None:
                 v_hat = _analyse(u, u, ctx.transform, options, _groups(u), keep_v=False)
-            mixed = None
+            mixed: Tensor | None = None
             if options.memory == "minimal":
                 *between, mixed = mode_map.steps(v_hat)
             spectral = _Spectral(v_hat, mode_map, between, mixed)

@@ -56,22 +56,20 @@ class NativeTransform(TruncatedTransform):
 
     def _down(self, u: Tensor, scales: tuple[float, float], out: Tensor | None) -> Tensor:
         shape = self.num_kept, u.shape[0], u.shape[-1]
-        modes = out if out is not None and _is_writable(out) else u.new_empty(shape, dtype=torch.complex64)
+        modes = out if out is not None and _is_writable(out) else torch.empty(shape, dtype=torch.complex64)
         fft_analyse(u.contiguous(), self._kept, scales, modes)
         return modes if out is None or out is modes else out.copy_(modes)
 
     def _up(self, u_hat: Tensor, scales: tuple[float, float], accumulate: Tensor | None) -> Tensor:
         if not _is_writable(u_hat):
             u_hat = u_hat.resolve_conj().contiguous()
-        adds = accumulate is not None and accumulate.is_contiguous()
-        layout = self.grid[-1], *self.grid[:-1]
-        field = (
-            accumulate
-            if adds and accumulate is not None
-            else u_hat.real.new_empty(u_hat.shape[1], *layout, u_hat.shape[2])
-        )
-        fft_synthesise(u_hat, self._kept, scales, field, accumulate=adds)
-        return field if accumulate is None or adds else accumulate.add_(field)
+        if accumulate is not None and accumulate.is_contiguous():
+            fft_synthesise(u_hat, self._kept, scales, accumulate, accumulate=True)
+            return accumulate
+        _, batch, channels = u_hat.shape
+        field = torch.empty(batch, self.grid[-1], *self.grid[:-1], channels)
+        fft_synthesise(u_hat, self._kept, scales, field)
+        return field if accumulate is None else accumulate.add_(field)
 
 
 def _is_writable(modes: Tensor) -> bool:

@@ -230,8 +230,15 @@ class FNOBlock(nn.Module):
         weights = FourierLayerWeights(spectral, self.skip.weight, self.skip.bias)
         if self.channel_mlp is not None and local is None:
             weights = replace(weights, **self.channel_mlp.weights(), gate=self.gate)
-        ends = {"first": self.first, "last": self.last}
-        s = fourier_layer(u, weights, self.num_modes, **ends, **self.engine, filters=filters)
+        s = fourier_layer(
+            u,
+            weights,
+            self.num_modes,
+            first=self.first,
+            last=self.last,
+            filters=filters,
+            **self.engine,
+        )
         if local is None:
             return s
         s = s + local.to(s.dtype)
