@@ -56,7 +56,7 @@ class NativeTransform(TruncatedTransform):
 
     def _down(self, u: Tensor, scales: tuple[float, float], out: Tensor | None) -> Tensor:
         shape = self.num_kept, u.shape[0], u.shape[-1]
-        modes = out if out is not None and _is_writable(out) else torch.empty(shape, dtype=torch.complex64)
+        modes = out if out is not None and _is_writable(out) else u.new_empty(shape, dtype=torch.complex64)
         fft_analyse(u.contiguous(), self._kept, scales, modes)
         return modes if out is None or out is modes else out.copy_(modes)
 
@@ -67,7 +67,7 @@ class NativeTransform(TruncatedTransform):
             fft_synthesise(u_hat, self._kept, scales, accumulate, accumulate=True)
             return accumulate
         _, batch, channels = u_hat.shape
-        field = torch.empty(batch, self.grid[-1], *self.grid[:-1], channels)
+        field = u_hat.real.new_empty(batch, self.grid[-1], *self.grid[:-1], channels)
         fft_synthesise(u_hat, self._kept, scales, field)
         return field if accumulate is None else accumulate.add_(field)
 
