@@ -4,10 +4,20 @@ from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
 from .factorised_weights import CONTRACTIONS, FactorisedSpectralWeights
+from .filter_bank import FilterBank
 from .filter_basis import BASES, filter_basis
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
-from .local_kernels import DifferentialKernel, IntegralKernel, LocalKernel, PlainKernel, apply_kernels
+from .local_cost import joins_the_waves
+from .local_kernels import (
+    DifferentialKernel,
+    IntegralKernel,
+    LocalKernel,
+    PlainKernel,
+    apply_kernels,
+    joint_filters,
+)
+from .local_operator import local_operator
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_map
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
@@ -21,6 +31,7 @@ from .spherical_conv import SphericalConv, degree_matmul
 from .spherical_disco import SphericalDisco
 from .tensor_decompositions import decompose
 from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
+from .tracing import needs_plain_operations
 
 __all__ = [
     "BACKENDS",
@@ -36,6 +47,7 @@ __all__ = [
     "DifferentialKernel",
     "Factorisation",
     "FactorisedSpectralWeights",
+    "FilterBank",
     "FourierLayerWeights",
     "IntegralKernel",
     "LocalKernel",
@@ -61,8 +73,12 @@ __all__ = [
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",
+    "joins_the_waves",
+    "joint_filters",
+    "local_operator",
     "mode_matmul",
     "mode_multiply",
+    "needs_plain_operations",
     "num_coordinate_channels",
     "pad_boundaries",
     "pointwise_map",

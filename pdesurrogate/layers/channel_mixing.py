@@ -9,13 +9,16 @@ channels are not mixed. Weights are real tensors with a trailing pair (real, ima
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
-from .mode_products import Modes, mode_matmul, mode_multiply
+from .mode_products import Modes, as_numbers, mode_matmul, mode_multiply
 from .real_pairs import pair_contract, pair_multiply
+
+Spectrum = Complex[Tensor, "mode batch _channel"]
 
 NUMBER_COST = 16
 """Products of complex numbers in the time that an intermediate one is written, read and differentiated: measured on a
@@ -44,6 +47,38 @@ class ChannelMixing:
         return modes if self.outward is None else mode_matmul(modes, self.outward)
 
     on_planes = __call__
+
+    def steps(self, modes: Spectrum) -> list[Spectrum]:
+        """Return the modes after each of the factors, the last of them mixed; for passes that record no gradients."""
+        steps = []
+        for factor in self._factors(modes):
+            modes = factor.of(modes)
+            steps.append(modes)
+        return steps
+
+    def backward(
+        self, modes: Spectrum, between: list[Tensor], gradient: Spectrum
+    ) -> tuple[Spectrum, list[Tensor | None]]:
+        """Return the gradients of the modes and of `tensors` from that of the mixed modes, which is used up.
+
+        Args:
+            modes: what was mixed.
+            between: what `steps` made of them before the last factor.
+            gradient: of the mixed modes.
+        """
+        found: dict[str, Tensor] = {}
+        for factor, before in zip(self._factors(modes)[::-1], [modes, *between][::-1], strict=True):
+            gradient, found[factor.name] = factor.backward(before, gradient)
+        return gradient, [found.get(name) for name in ("weight", "inward", "outward")]
+
+    def _factors(self, modes: Spectrum) -> list[_Factor]:
+        """Return ``A``, ``W`` and ``B`` as numbers, those that are there."""
+        given = {"inward": self.inward, "weight": self.weight, "outward": self.outward}
+        return [
+            _Factor(name, as_numbers(modes, t), name == "weight" and t.ndim == 3)
+            for name, t in given.items()
+            if t is not None
+        ]
 
     @property
     def is_dense(self) -> bool:
@@ -110,3 +145,53 @@ class ChannelMixing:
             if self.inward is not None:
                 products += modes * size_in * rank_in * size_out
         return batch * modes * matrix + products + NUMBER_COST * numbers
+
+
+class _Factor(NamedTuple):
+    """One factor: a matrix for all modes, one a mode, or a number a mode and channel.
+
+    The product with a matrix for all modes is one of real numbers, pairs side by side: ``[z] [M; i M]``.
+    """
+
+    name: str
+    numbers: Tensor
+    keeps_channels_apart: bool
+
+    def of(self, modes: Spectrum) -> Spectrum:
+        """Return the modes times the factor."""
+        if self.keeps_channels_apart:
+            return modes * self.numbers.unsqueeze(1)
+        if self.numbers.ndim == 3:
+            return torch.bmm(modes, self.numbers)
+        return _complex(torch.mm(_rows(modes), self._real()), modes.shape[:2])
+
+    def backward(self, before: Spectrum, gradient: Spectrum) -> tuple[Spectrum, Tensor]:
+        """Return the gradients of what it acted on and, as pairs, of its numbers; ``gradient`` is used up.
+
+        With ``s' = s F`` they are ``∂/∂s = ∂/∂s' Fᴴ`` and ``∂/∂F = sᴴ ∂/∂s'``.
+        """
+        numbers = self.numbers
+        if self.keeps_channels_apart:
+            grad = torch.linalg.vecdot(before, gradient, dim=1)
+            return gradient.mul_(numbers.conj().unsqueeze(1)), torch.view_as_real(grad)
+        if numbers.ndim == 3:
+            # The small spectra are conjugated, never the matrices.
+            grad = torch.bmm(before.conj_physical().transpose(1, 2), gradient)
+            gradient = torch.bmm(gradient.conj_physical_(), numbers.transpose(1, 2)).conj_physical_()
+            return gradient, torch.view_as_real(grad)
+        rows = _rows(gradient)
+        both = torch.mm(_rows(before).t(), rows).view(numbers.shape[0], 2, numbers.shape[1], 2)
+        grad = torch.stack([both[:, 0, :, 0] + both[:, 1, :, 1], both[:, 0, :, 1] - both[:, 1, :, 0]], -1)
+        return _complex(torch.mm(rows, self._real().t()), gradient.shape[:2]), grad
+
+    def _real(self) -> Tensor:
+        matrix = torch.stack([self.numbers, 1j * self.numbers], 1).flatten(0, 1)
+        return torch.view_as_real(matrix).flatten(1)
+
+
+def _rows(modes: Spectrum) -> Tensor:
+    return torch.view_as_real(modes).flatten(0, 1).flatten(1)
+
+
+def _complex(rows: Tensor, shape: torch.Size) -> Spectrum:
+    return torch.view_as_complex(rows.view(*shape, -1, 2))

@@ -19,7 +19,7 @@ from ..fields.fourier import kept_shape
 from ..registry import did_you_mean
 from .channel_mixing import ChannelMixing
 from .precision import products_in
-from .real_pairs import pair_contract, pair_multiply
+from .real_pairs import pair_contract, pair_expand, pair_multiply
 from .tensor_factorisations import FACTORISATIONS, check_factorisation
 
 CONTRACTIONS = ("auto", "factorised", "reconstructed")
@@ -131,11 +131,7 @@ def _tucker(tensors: list[Tensor], layer: int | None, num_axes: int) -> ChannelM
         row, *factors = factors
         core = pair_contract(row[layer : layer + 1], core, 0)[0]
     channels, modes = factors[:-num_axes], factors[-num_axes:]
-    order = core.ndim - 1
-    places = [order - 1, *range(len(channels), order - 1), *range(len(channels)), order]
-    weight = core.permute(places)
-    for dim, factor in enumerate(_half_axis_first(modes)):
-        weight = pair_contract(factor, weight, dim)
+    weight = pair_expand(core, modes)
     weight = weight.flatten(0, num_axes - 1)
     if len(channels) == 1:
         return ChannelMixing(pair_contract(channels[0], weight, 1))

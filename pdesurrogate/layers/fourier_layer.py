@@ -18,8 +18,9 @@ layer again costs less than reading it, and ``speed`` keeps what ``lean`` keeps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,10 @@ from torch import Tensor
 
 from ..registry import did_you_mean
 from .channel_mixing import ChannelMixing
+from .filter_bank import FilterBank
 from .fourier_layer_node import FourierLayerNode, LayerOptions
+from .local_operator import check_filters, plain_local_operator
+from .local_spectrum import TransferMap, transfer_table
 from .pointwise_mlp import plain_mlp
 from .precision import note_slow_bfloat16, products_in, working_dtype
 from .spectral_backends import BACKENDS, choose_backend
@@ -94,6 +98,7 @@ def fourier_layer(
     backend: str = "auto",
     memory: str = "lean",
     precision: str = "full",
+    filters: tuple[FilterBank, Tensor] | None = None,
 ) -> Float[Tensor, "batch *layout width"]:
     """Return the layer's pre-activation from that of the layer before it.
 
@@ -106,6 +111,8 @@ def fourier_layer(
         backend: of the transforms, see `pdesurrogate.layers.spectral_conv`.
         memory: one of `MEMORY_MODES`.
         precision: see `pdesurrogate.layers.precision`.
+        filters: a local operator on a periodic grid that joins ``R`` in ``s``, as a bank and its matrices or factors,
+            see `local_operator`; the layer then works on all modes of the grid, and ``R`` is multiplied out.
 
     Raises:
         ValueError, TypeError: as `pdesurrogate.layers.spectral_conv`.
@@ -116,8 +123,15 @@ def fourier_layer(
     tensors = *mixing.tensors, *weights.pointwise
     dtype = working_dtype(u.dtype, precision)
 
+    bank, worked_on = None, num_modes
+    if filters is not None:
+        bank, matrices = filters
+        check_filters(u, bank, matrices)
+        tensors = mixing.dense().weight, matrices, None, *weights.pointwise
+        worked_on = grid
+
     def plain(u: Tensor, *tensors: Any) -> Tensor:
-        return _plain_layer(u, *tensors, num_modes=num_modes, options=options)
+        return _plain_layer(u, *tensors, num_modes=num_modes, options=options, bank=bank)
 
     with products_in(precision, u.device):
         traced = needs_plain_operations(u, *tensors)
@@ -125,38 +139,48 @@ def fourier_layer(
         if not traced:
             batch, channels = u.shape[0], u.shape[-1]
             route = choose_backend(
-                backend, grid, num_modes, batch=batch, channels=channels, dtype=dtype, device=u.device
+                backend, grid, worked_on, batch=batch, channels=channels, dtype=dtype, device=u.device
             )
         options = LayerOptions(first, last, route, memory, precision)
         if traced:
             return plain(u.to(dtype), *tensors)
         if dtype == torch.bfloat16:
             note_slow_bfloat16(u.device.type)
-        transform = BACKENDS[route].build(grid, num_modes, dtype, str(u.device))
-        return FourierLayerNode.apply(u.to(dtype).contiguous(), transform, options, plain, *tensors)
+        transform = BACKENDS[route].build(grid, worked_on, dtype, str(u.device))
+        mode_map: Callable[..., Any] = ChannelMixing
+        if bank is not None:
+            real = torch.promote_types(dtype, torch.float32)
+            mode_map = partial(
+                TransferMap, transfer_table(bank, tuple(u.shape[1:-1]), num_modes, real, u.device)
+            )
+        return FourierLayerNode.apply(u.to(dtype).contiguous(), transform, options, plain, mode_map, *tensors)
 
 
 def _plain_layer(
     u: Tensor,
     weight: Tensor,
-    inward: Tensor | None,
-    outward: Tensor | None,
+    second: Tensor | None,
+    third: Tensor | None,
     skip: Tensor,
     skip_bias: Tensor,
     *mlp: Tensor,
     num_modes: tuple[int, ...],
     options: LayerOptions,
+    bank: FilterBank | None,
 ) -> Tensor:
-    """The layer by ordinary operations: what tracers see, and what is differentiated twice."""
+    """The layer by ordinary operations: what tracers see, and what is differentiated twice.
+
+    Without filters the first three tensors are those of a map of the modes, with them ``R`` and the filters' matrices.
+    """
     dtype = u.dtype
     v = u if options.first else F.gelu(u)
+    base = F.linear(v, skip.to(dtype), skip_bias.to(dtype))
+    if bank is not None and second is not None:
+        base = base + plain_local_operator(v, second.to(dtype), bank, ("periodic",) * (u.ndim - 2))
+        second = None
+    mixing = ChannelMixing(weight, second, third)
     s = spectral_operator(
-        v,
-        ChannelMixing(weight, inward, outward),
-        num_modes,
-        base=F.linear(v, skip.to(dtype), skip_bias.to(dtype)),
-        backend=options.backend,
-        precision=options.precision,
+        v, mixing, num_modes, base=base, backend=options.backend, precision=options.precision
     )
     if not mlp:
         return s

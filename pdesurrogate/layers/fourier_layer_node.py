@@ -10,17 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..fields.fourier import TruncatedTransform
-from .channel_mixing import ChannelMixing
 from .native import BlockGradients, BlockWeights, block_backward, block_forward, native_applies
 from .pointwise_mlp import add_product, add_sum, differentiable_backward, piece_rows
 from .precision import products_in
+
+NUM_MAP_TENSORS = 3
+"""Tensors of a map of the modes, some of which may be None."""
+
+LARGEST_KEPT_SHARE = 0.75
+"""Of a field's numbers: modes that have more are analysed again in the backward pass, unless memory is for speed."""
+
+
+class ModeMap(Protocol):
+    """A linear map of the modes, with a backward pass of its own; see `ChannelMixing`."""
+
+    def steps(self, modes: Tensor) -> list[Tensor]:
+        """Return what it makes of the modes, step by step; the last one are the mixed modes."""
+
+    def backward(
+        self, modes: Tensor, between: list[Tensor], gradient: Tensor
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Return the gradients of the modes and of its tensors from the steps before the last; uses up ``gradient``."""
+
+
+ModeMapOf = Callable[..., ModeMap]
 
 _gelu_backward = torch.ops.aten.gelu_backward
 
@@ -56,33 +76,16 @@ class _Weights(NamedTuple):
 
 
 class _Spectral(NamedTuple):
-    """The kept modes of ``v`` and the weights of their map; for a product of matrices also what `_record` gives."""
+    """The modes of ``v``, their map, what its steps made of them, and the mixed ones where they are needed again."""
 
     v_hat: Tensor
-    weights: tuple[Tensor, Tensor | None, Tensor | None]
-    recorded: list[Tensor]
-
-    def mixed(self) -> Tensor:
-        """Return the mixed modes."""
-        if self.recorded:
-            return self.recorded[0].detach()
-        return torch.bmm(self.v_hat, _numbers(self.weights[0], self.v_hat))
-
-    def backward(self, grad_mixed: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """Return the gradients of ``v̂`` and of the weights; what is given is used up."""
-        if self.recorded:
-            mixed, *leaves = self.recorded
-            grad_modes, *found = torch.autograd.grad(mixed, leaves, grad_mixed, retain_graph=True)
-            return grad_modes, [None if t is None else found.pop(0) for t in self.weights]
-        # The small spectra are conjugated, never the weight: ∂/∂W = v̂ᴴ ∂, ∂/∂v̂ = ∂ Wᴴ.
-        matrices = _numbers(self.weights[0], self.v_hat)
-        grad_weight = torch.bmm(self.v_hat.conj_physical().transpose(1, 2), grad_mixed)
-        grad_modes = torch.bmm(grad_mixed.conj_physical_(), matrices.transpose(1, 2)).conj_physical_()
-        return grad_modes, [torch.view_as_real(grad_weight), None, None]
+    mode_map: ModeMap
+    between: list[Tensor]
+    mixed: Tensor | None
 
 
 class FourierLayerNode(torch.autograd.Function):
-    """``y`` from ``u``; keeps ``u``, the kept modes of ``v`` and what the memory mode adds."""
+    """``y`` from ``u``; keeps ``u``, the modes of ``v`` if they are few, and what the memory mode adds."""
 
     @staticmethod
     def forward(
@@ -91,19 +94,28 @@ class FourierLayerNode(torch.autograd.Function):
         transform: TruncatedTransform,
         options: LayerOptions,
         plain: Callable[..., Tensor],
-        weight: Tensor,
-        inward: Tensor | None,
-        outward: Tensor | None,
-        *pointwise: Tensor,
+        mode_map: ModeMapOf,
+        *tensors: Any,
     ) -> Tensor:
-        """Return ``y``; ``plain`` computes the same by ordinary operations, for second derivatives."""
-        ctx.transform, ctx.options, ctx.plain = transform, options, plain
+        """Return ``y``.
+
+        Args:
+            ctx: of the node.
+            u: previous pre-activation.
+            transform: to the modes that are mixed and back.
+            options: of the layer.
+            plain: the same layer by ordinary operations of ``u`` and the tensors, for second derivatives.
+            mode_map: makes the map of the modes from its tensors.
+            tensors: those of the map, `NUM_MAP_TENSORS` of them, and the pointwise weights.
+        """
+        ctx.transform, ctx.options, ctx.plain, ctx.mode_map = transform, options, plain, mode_map
         differentiable = any(ctx.needs_input_grad)
+        pointwise = tensors[NUM_MAP_TENSORS:]
         weights = _cast(u.dtype, pointwise)
         mlp, groups = weights.mlp, _groups(u)
         y = torch.empty_like(u)
         v_hat = _analyse(u, y, transform, options, groups, keep_v=mlp is not None)
-        mixed = _mix(v_hat, weight, inward, outward)
+        *between, mixed = mode_map(*tensors[:NUM_MAP_TENSORS]).steps(v_hat)
         s = hidden = None
         native = mlp is not None and native_applies(u, *pointwise)
         if differentiable and mlp is not None and options.memory != "minimal":
@@ -125,47 +137,42 @@ class FourierLayerNode(torch.autograd.Function):
             _skip_and_convolution(v, mixed[:, group], transform, weights.skip, s_group)
             _mlp_and_gate(v, s_group, mlp, options, y[group], None if hidden is None else hidden[group])
         if differentiable:
-            ctx.save_for_backward(u, v_hat, s, hidden, weight, inward, outward, *pointwise)
+            # Steps of a map are recomputed where little is to be kept, and all modes of a grid are as large as a field.
+            ctx.num_between = 0 if options.memory == "minimal" else len(between)
+            is_small = options.memory == "speed" or 2 * v_hat.numel() <= LARGEST_KEPT_SHARE * u.numel()
+            modes = v_hat if is_small else None
+            ctx.save_for_backward(u, modes, s, hidden, *between[: ctx.num_between], *tensors)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """Return the gradients, by ordinary operations where they are to be differentiated again."""
-        u, v_hat, s, hidden, weight, inward, outward, *pointwise = ctx.saved_tensors
+        u, v_hat, s, hidden, *rest = ctx.saved_tensors
+        between, tensors = rest[: ctx.num_between], rest[ctx.num_between :]
         options: LayerOptions = ctx.options
         with products_in(options.precision, gradient.device):
             if torch.is_grad_enabled():
-                wanted = ctx.needs_input_grad[0], *ctx.needs_input_grad[4:]
-                inputs = u, weight, inward, outward, *pointwise
-                twice = differentiable_backward(ctx.plain, inputs, gradient, wanted)
-                return twice[0], None, None, None, *twice[1:]
-            recorded = _record(v_hat, weight, inward, outward)
-            spectral = _Spectral(v_hat, (weight, inward, outward), recorded)
+                wanted = ctx.needs_input_grad[0], *ctx.needs_input_grad[5:]
+                twice = differentiable_backward(ctx.plain, (u, *tensors), gradient, wanted)
+                return twice[0], None, None, None, None, *twice[1:]
+            mode_map: ModeMap = ctx.mode_map(*tensors[:NUM_MAP_TENSORS])
+            if v_hat is None:
+                v_hat = _analyse(u, u, ctx.transform, options, _groups(u), keep_v=False)
+            mixed: Tensor | None = None
+            if options.memory == "minimal":
+                *between, mixed = mode_map.steps(v_hat)
+            spectral = _Spectral(v_hat, mode_map, between, mixed)
             grads = _layer_backward(
-                u, s, hidden, spectral, pointwise, gradient.contiguous(), ctx.transform, options
+                u,
+                s,
+                hidden,
+                spectral,
+                tensors[NUM_MAP_TENSORS:],
+                gradient.contiguous(),
+                ctx.transform,
+                options,
             )
-            return grads[0], None, None, None, *grads[1:]
-
-
-def _mix(v_hat: Tensor, weight: Tensor, inward: Tensor | None, outward: Tensor | None) -> Tensor:
-    """Return the mixed modes."""
-    mixing = ChannelMixing(weight, inward, outward)
-    return torch.bmm(v_hat, _numbers(weight, v_hat)) if mixing.is_dense else mixing(v_hat)
-
-
-def _record(v_hat: Tensor, weight: Tensor, inward: Tensor | None, outward: Tensor | None) -> list[Tensor]:
-    """Return the mixed modes of a map of several factors with their graph, and its leaves; nothing for one matrix.
-
-    They are computed again in the backward pass: a graph from the forward pass would outlive a checkpoint around the
-    layer, which lets go of tensors but not of graphs.
-    """
-    if ChannelMixing(weight, inward, outward).is_dense:
-        return []
-    leaves = [t.detach().requires_grad_() for t in (v_hat, weight)]
-    ends = [t if t is None else t.detach().requires_grad_() for t in (inward, outward)]
-    with torch.enable_grad():
-        mixed = ChannelMixing(leaves[1], *ends)(leaves[0])
-    return [mixed, *leaves, *(t for t in ends if t is not None)]
+            return grads[0], None, None, None, None, *grads[1:]
 
 
 def _analyse(
@@ -227,7 +234,7 @@ def _layer_backward(
     ends = {"first": options.first, "last": options.last}
     native = weights.mlp is not None and native_applies(u, gradient, *pointwise)
     sums = [torch.zeros_like(w) for w in pointwise]
-    mixed = spectral.mixed() if weights.mlp is not None and s is None else None
+    mixed = spectral.mixed if weights.mlp is not None and s is None else None
     grad_u = torch.empty_like(u)
     grad_mixed = torch.empty_like(spectral.v_hat)  # as many channels leave a layer as enter it
     for group in groups:
@@ -250,12 +257,12 @@ def _layer_backward(
             grad_s = _mlp_backward(s_group, hidden_group, gradient[group], weights.mlp, options, sums[2:6])
         _skip_and_gate_backward(u[group], grad_s, gradient[group], weights, options, sums, grad_u[group])
         transform.synthesise_adjoint(grad_s, out=grad_mixed[:, group])
-    grad_modes, grad_spectral = spectral.backward(grad_mixed)
+    grad_modes, grad_map = spectral.mode_map.backward(spectral.v_hat, spectral.between, grad_mixed)
     for group in groups:
         transform.analyse_adjoint(grad_modes[:, group], accumulate=grad_u[group])
         if not options.first:
             _gelu_backward.grad_input(grad_u[group], u[group], grad_input=grad_u[group])
-    return grad_u, *grad_spectral, *sums
+    return grad_u, *grad_map, *sums
 
 
 def _mlp_backward(
@@ -318,10 +325,6 @@ def _cast(dtype: torch.dtype, pointwise: Sequence[Tensor]) -> _Weights:
     inward, inward_bias, outward, outward_bias, gate = pointwise[2:]
     mlp = _Perceptron(affine(inward, inward_bias), affine(outward, outward_bias), gate.to(dtype))
     return _Weights(skip, mlp)
-
-
-def _numbers(weight: Tensor, v_hat: Tensor) -> Tensor:
-    return torch.view_as_complex(weight.to(v_hat.dtype.to_real()).contiguous())
 
 
 def _groups(u: Tensor) -> list[slice]:

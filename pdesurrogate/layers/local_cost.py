@@ -1,15 +1,15 @@
-"""Which route of a local operator is predicted to be faster: taps one by one, or spectra.
+"""Which way of a local operator is predicted to be faster: taps one by one, spectra, or the spectra of a Fourier layer.
 
-Both end in products with the matrices between channels, complex ones by spectra, which cost twice as much. The time
-of the taps is their number times points and channels times a constant. That of the spectra is predicted by
-`spectral_cost` for all modes of the grid, with another constant for each factor of a filter and a mode; it does not
-depend on the taps. On one core with the compiled library the two met at about 500 taps of a basis of five functions on
-64 x 64 points, a radius of nine spacings, and at 700 on 128 x 128.
+The time of the taps is their number times points and channels, and a product of matrices a point and filter. Spectra
+need the transforms of all modes, predicted by `spectral_cost`, the making of a matrix for every mode and one product
+with it; how many taps there are does not matter. In a Fourier layer the waves need a transform anyway, and both
+operators can share one of all modes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,17 +18,17 @@ from torch import Tensor
 from ..registry import did_you_mean
 from .filter_bank import FilterBank
 from .native import native_applies
-from .spectral_cost import COSTS, transform_seconds
+from .spectral_backends import choose_backend
+from .spectral_cost import transform_seconds
 
 ROUTES = ("auto", "direct", "fft")
 
 SECONDS_PER_TAP = {"native": 5.5e-11, "cpu": 6e-10, "cuda": 1e-13}
-SECONDS_PER_PRODUCT = {"cpu": 4e-11, "cuda": 4e-14}
-SECONDS_PER_FACTOR = {"cpu": 1.5e-9, "cuda": 2e-12}
-"""Seconds per tap, channel and point; per entry of a matrix and point; per filter, channel and point of a spectrum.
+SECONDS_PER_PRODUCT = {"native": 2.5e-11, "cpu": 4e-11, "cuda": 4e-14}
+"""Seconds per tap, channel and point; per product of real numbers in a matrix that acts on points or modes.
 
-Measured in float32 on one core of a Zen 4 server CPU with AVX-512, ``native`` by the compiled library and ``cpu`` by
-the convolution of PyTorch. Predicted for an H200 from its rates, and measured on none."""
+Measured in float32 on one core of a server CPU with AVX-512, ``native`` by the compiled library and ``cpu`` by the
+operations of PyTorch. Predicted for an H200 from its rates, and measured on none."""
 
 
 def choose_route(route: str, bank: FilterBank, ends: tuple[str, ...], v: Tensor, weights: Tensor) -> str:
@@ -52,19 +52,54 @@ def predicted_seconds(
 ) -> dict[str, float]:
     """Return the predicted time of one forward pass by each route."""
     batch, *layout, channels = v.shape
-    device = v.device.type if v.device.type in COSTS else "cuda"
+    wide = 2 if v.dtype == torch.float64 else 1
     points = batch * math.prod(layout)
     products = weights.numel() * points if weights.ndim == 3 else 0
-    wide = 2 if v.dtype == torch.float64 else 1
-    mixing = wide * products * SECONDS_PER_PRODUCT[device]
-    factors = wide * bank.size * points * channels * SECONDS_PER_FACTOR[device]
-    tap = SECONDS_PER_TAP["native" if native_applies(v) else device]
+    kind = _kind(v)
+    device = "cpu" if kind == "native" else kind
+    taps = bank.num_taps * points * channels * SECONDS_PER_TAP[kind]
     added = [0 if end == "periodic" else 2 * width for width, end in zip(bank.widths, ends, strict=True)]
     padded = [n + more for n, more in zip(layout, added, strict=True)]
     grid = (*padded[1:], padded[0])
-    sizes: dict[str, Any] = {"batch": batch, "channels": channels, "dtype": v.dtype, "device_type": device}
-    transforms = min(transform_seconds(name, grid, grid, **sizes) for name in COSTS[device])
     return {
-        "direct": wide * bank.num_taps * points * channels * tap + mixing,
-        "fft": transforms + (2 * mixing + factors) * math.prod(padded) / math.prod(layout),
+        "direct": wide * (taps + products * SECONDS_PER_PRODUCT[device]),
+        "fft": _transforms(v, grid, grid) + _transfer(bank, padded, v, weights),
     }
+
+
+def joins_the_waves(bank: FilterBank, u: Tensor, weights: Tensor, num_modes: Sequence[int]) -> bool:
+    """Whether a local operator in a periodic box is predicted to be faster on the modes of a Fourier layer.
+
+    Args:
+        bank: its filters.
+        u: field that the layer acts on.
+        weights: matrices or factors of the filters.
+        num_modes: kept modes of the layer per axis in space order.
+    """
+    grid = (*u.shape[2:-1], u.shape[1])
+    ends = ("periodic",) * len(grid)
+    together = _transforms(u, grid, grid) + _transfer(bank, u.shape[1:-1], u, weights)
+    return together < min(predicted_seconds(bank, ends, u, weights).values()) + _transforms(
+        u, grid, num_modes
+    )
+
+
+def _kind(v: Tensor) -> str:
+    if v.device.type != "cpu":
+        return "cuda"
+    return "native" if native_applies(v) else "cpu"
+
+
+def _transforms(v: Tensor, grid: Sequence[int], num_modes: Sequence[int]) -> float:
+    sizes: dict[str, Any] = {"batch": v.shape[0], "channels": v.shape[-1], "dtype": v.dtype}
+    route = choose_backend("auto", grid, num_modes, **sizes, device=v.device)
+    return transform_seconds(route, grid, num_modes, **sizes, device_type=v.device.type)
+
+
+def _transfer(bank: FilterBank, layout: Sequence[int], v: Tensor, weights: Tensor) -> float:
+    """Seconds in which the modes of a grid are multiplied by sums of filters."""
+    modes = math.prod(layout[1:]) * (layout[0] // 2 + 1)
+    made = 2 * weights.numel()
+    used = 4 * v.shape[0] * (weights.shape[1] * weights.shape[2] if weights.ndim == 3 else weights.shape[1])
+    wide = 2 if v.dtype == torch.float64 else 1
+    return wide * modes * (made + used) * SECONDS_PER_PRODUCT[_kind(v)]

@@ -74,10 +74,17 @@ def apply_kernels(
     precision: str = "full",
 ) -> Float[Tensor, "batch *layout out_channel"]:
     """Return the sum of what some kernels make of one field, ``v = u`` or ``v = σ(u)``; see `local_operator`."""
-    bank = joined(tuple(kernel.filters(spacings) for kernel in kernels))
-    weights = torch.cat([kernel.matrices(spacings) for kernel in kernels])
+    bank, weights = joint_filters(kernels, spacings)
     settings = {"activate": activate, "route": route, "precision": precision}
     return local_operator(u, bank, weights, kernels[0].boundaries, **settings)  # type: ignore[arg-type]
+
+
+def joint_filters(
+    kernels: Sequence[LocalKernel], spacings: Sequence[float]
+) -> tuple[FilterBank, Float[Tensor, "filter *channels"]]:
+    """Return the filters of some kernels on a grid as one bank, and their matrices or factors."""
+    bank = joined(tuple(kernel.filters(spacings) for kernel in kernels))
+    return bank, torch.cat([kernel.matrices(spacings) for kernel in kernels])
 
 
 class DifferentialKernel(LocalKernel):

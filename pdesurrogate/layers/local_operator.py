@@ -58,15 +58,7 @@ def local_operator(
     """
     order = layout_order(u.ndim - 2)
     ends = tuple(boundaries[axis] for axis in order)
-    if weights.shape[0] != bank.size:
-        raise ValueError(f"a bank of {bank.size} filters came with weights for {weights.shape[0]}.")
-    for axis, width in zip(order, bank.widths, strict=True):
-        size = (*u.shape[2:-1], u.shape[1])[axis]
-        if width > size:
-            raise ValueError(
-                f"a local kernel reaches {width} points along axis {axis} and the grid has {size} there. Give a "
-                "smaller radius or stencil, or a finer grid."
-            )
+    check_filters(u, bank, weights)
     dtype = torch.promote_types(u.dtype, torch.float32)
     v, weights = u.to(dtype), weights.to(dtype)
     with products_in("full" if precision == "bf16" else precision, u.device):
@@ -74,13 +66,27 @@ def local_operator(
         chosen = "direct" if traced else choose_route(route, bank, ends, v, weights)
         if traced or chosen == "fft":
             v = F.gelu(v) if activate else v
-            by = _plain if chosen == "direct" else filter_and_mix_by_spectra
+            by = plain_local_operator if chosen == "direct" else filter_and_mix_by_spectra
             return by(v, weights, bank, ends).to(u.dtype)
         y = _LocalOperator.apply(v.contiguous(), weights, bank, ends, activate)
         return y.to(u.dtype)
 
 
-def _plain(v: Tensor, weights: Tensor, bank: FilterBank, ends: tuple[str, ...]) -> Tensor:
+def check_filters(u: Tensor, bank: FilterBank, weights: Tensor) -> None:
+    """Refuse filters that do not fit the weights or the grid of a field; the errors are those of `local_operator`."""
+    if weights.shape[0] != bank.size:
+        raise ValueError(f"a bank of {bank.size} filters came with weights for {weights.shape[0]}.")
+    for axis, width in zip(layout_order(u.ndim - 2), bank.widths, strict=True):
+        size = (*u.shape[2:-1], u.shape[1])[axis]
+        if width > size:
+            raise ValueError(
+                f"a local kernel reaches {width} points along axis {axis} and the grid has {size} there. Give a "
+                "smaller radius or stencil, or a finer grid."
+            )
+
+
+def plain_local_operator(v: Tensor, weights: Tensor, bank: FilterBank, ends: tuple[str, ...]) -> Tensor:
+    """Return ``y`` of ``v`` by ordinary operations; ``ends`` are the boundaries in the order of the layout."""
     z = filtered(extend(v, bank.widths, ends), bank)
     if weights.ndim == 2:
         return (z * weights).sum(-2)
@@ -106,7 +112,7 @@ class _LocalOperator(torch.autograd.Function):
             if torch.is_grad_enabled():
 
                 def plain(u: Tensor, weights: Tensor) -> Tensor:
-                    return _plain(F.gelu(u) if activate else u, weights, bank, ends)
+                    return plain_local_operator(F.gelu(u) if activate else u, weights, bank, ends)
 
                 inputs = differentiable_backward(plain, (u, weights), gradient, ctx.needs_input_grad[:2])
                 return *inputs, None, None, None

@@ -43,7 +43,7 @@ def mode_matmul(
         mixed_real = torch.matmul(real, matrix_real) - torch.matmul(imaginary, matrix_imaginary)
         mixed_imaginary = torch.matmul(real, matrix_imaginary) + torch.matmul(imaginary, matrix_real)
         return torch.stack([mixed_real, mixed_imaginary])
-    numbers = _numbers(modes, matrices)
+    numbers = as_numbers(modes, matrices)
     if numbers.ndim == 2 or needs_plain_operations(modes, numbers):
         return torch.matmul(modes, numbers)
     return _Mix.apply(modes, numbers)
@@ -61,7 +61,7 @@ def mode_multiply(
     if factors.ndim == 3:
         factors = factors[:, None]
     if not _is_planes(modes):
-        return modes * _numbers(modes, factors)
+        return modes * as_numbers(modes, factors)
     factors = factors.to(modes.dtype)
     if len(modes) == 1:
         return modes * factors[..., 0]
@@ -84,7 +84,7 @@ def _require_planes(modes: Tensor, weight: Tensor) -> None:
         )
 
 
-def _numbers(modes: Tensor, weight: Tensor) -> Tensor:
+def as_numbers(modes: Tensor, weight: Tensor) -> Tensor:
     """Return a weight as numbers of the kind of the spectrum."""
     real = weight.to(modes.dtype.to_real())
     return torch.view_as_complex(real.contiguous()) if modes.is_complex() else real[..., 0]

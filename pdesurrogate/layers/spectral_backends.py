@@ -19,6 +19,7 @@ from ..fields.fourier import (
     truncated_transform,
 )
 from ..registry import did_you_mean
+from .native_transform import NativeTransform, reason_without_native_transform
 from .spectral_cost import COSTS, transform_seconds
 
 
@@ -56,9 +57,11 @@ BACKENDS: dict[str, Backend] = {
     "fft": Backend(FFTTransform),
     "reference": Backend(ReferenceTransform),
     "triton": Backend(FusedTransform, reason_without_fused),
+    "native": Backend(NativeTransform, reason_without_native_transform),
 }
 """``dft``: products with cosine and sine tables. ``fft``: pruned FFTs. ``reference``: whole spectra, the oracle.
-``triton``: the products of ``dft`` in fused kernels, on NVIDIA GPUs, for two and three dimensions."""
+``triton``: the products of ``dft`` in fused kernels, on NVIDIA GPUs, for two and three dimensions.
+``native``: compiled FFTs of channels-last fields, in float32 on the CPU, without walls."""
 
 
 def check_backend(backend: str) -> None:

@@ -8,7 +8,8 @@ The time of an analysis and a synthesis is a sum of four counts, each with a con
 - ``calls`` of an operation, each of which costs the host a fixed time.
 
 The fused kernels of the ``triton`` route do the flops of ``dft`` and move neither the half-transformed field nor
-the planes of the spectrum.
+the planes of the spectrum. The compiled FFTs of the ``native`` route do the butterflies of ``fft``, more of them for
+sizes with large prime factors, and read and write fields and modes alone.
 
 `calibrate` measures the transforms on a spread of sizes and fits the constants (non-negative least squares on
 relative errors). `COSTS` holds what it found; only which of two routes is faster depends on them.
@@ -34,12 +35,15 @@ from ..fields.fourier import (
     kept_shape,
     layout_order,
 )
+from .native import prime_factors
+from .native_transform import NativeTransform, reason_without_native_transform
 
 COSTS: dict[str, dict[str, dict[str, float]]] = {
     # Measured by `calibrate` on one core of a Zen 4 server CPU with AVX-512, large blocks kept by malloc.
     "cpu": {
         "dft": {"work": 1.5e-11, "bytes": 3.0e-11, "far_bytes": 0.0, "calls": 1.3e-5},
         "fft": {"work": 1.8e-10, "bytes": 3.6e-11, "far_bytes": 8.4e-11, "calls": 4.8e-6},
+        "native": {"work": 4.0e-11, "bytes": 5.0e-11, "far_bytes": 0.0, "calls": 2.0e-5},
     },
     # Predicted for an H200 (50 TFLOP/s float32 products, 4.3 TB/s from memory, 3.5 times that from cache).
     "cuda": {
@@ -53,6 +57,9 @@ COUNTS = ("work", "bytes", "far_bytes", "calls")
 
 NEAR_CACHE = {"cpu": 2 * 2**20, "cuda": 40 * 2**20}
 """Bytes of fields up to which stages find their operands in cache: a core's L2, an H200's L2."""
+
+NATIVE_LANES = 32
+"""Numbers that go through a compiled transform together, whether there are as many or not."""
 
 CALIBRATION_CASES = (
     ((64, 64), (16, 16), 8, 32),
@@ -71,8 +78,12 @@ CALIBRATION_CASES = (
 )
 """Grid, kept modes, batch and channels of what `calibrate` times."""
 
-CALIBRATED: dict[str, type[TruncatedTransform]] = {"dft": DFTTransform, "fft": FFTTransform}
-"""Routes that run on every device."""
+CALIBRATED: dict[str, type[TruncatedTransform]] = {
+    "dft": DFTTransform,
+    "fft": FFTTransform,
+    "native": NativeTransform,
+}
+"""Routes that are measured; those that a device lacks take no part."""
 
 
 def transform_counts(
@@ -102,6 +113,11 @@ def transform_counts(
             work += 2 * 2 * (planes_after * k) * (planes * n) * lines
             fused = (before, 0.0) if place == 0 else (0.0, after)
             moved += 2 * sum(fused if backend == "triton" and place < 2 else (before, after))
+        elif backend == "native":
+            width, lanes = rest * channels, NATIVE_LANES * (2 if place == 0 else 1)
+            filled = math.ceil(width / lanes) * lanes / width
+            work += 2 * before * filled * sum(1 if p == 2 else p for p in prime_factors(n))
+            moved += 2 * (before if place == 0 else 0.0) + 2 * (after if place == len(grid) - 1 else 0.0)
         else:
             work += 2 * before * math.log2(max(n, 2))
             # In and out of the FFT at full length, and the cut or the zeros.
@@ -113,7 +129,9 @@ def transform_counts(
     if backend == "fft":
         moved += 4 * fields * math.prod(grid)  # to channels first and back
     ndim = len(grid)
-    calls = {"dft": 2.0 * ndim + 4, "triton": 2.0 + 6 * (ndim - 2)}.get(backend, 6.0 * ndim + 6)
+    calls = {"dft": 2.0 * ndim + 4, "triton": 2.0 + 6 * (ndim - 2), "native": 2.0}.get(
+        backend, 6.0 * ndim + 6
+    )
     moved *= dtype.itemsize
     near = NEAR_CACHE.get(device_type, NEAR_CACHE["cuda"])
     far = moved if fields * math.prod(grid) * dtype.itemsize > near else 0.0
@@ -159,6 +177,8 @@ def calibrate(
     device = torch.device(device)
     costs = {}
     for backend, route in routes.items():
+        if backend == "native" and reason_without_native_transform(device, torch.float32, 2) is not None:
+            continue
         counts, seconds = [], []
         for grid, num_modes, batch, channels in cases:
             if backend == "triton" and len(grid) == 1:

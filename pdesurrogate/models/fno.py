@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..fields import DataSpec
 from ..layers import (
     ChannelMixing,
+    FilterBank,
     FourierLayerWeights,
     PointwiseMLP,
     SpectralConv,
@@ -206,6 +207,7 @@ class FNOBlock(nn.Module):
         spectral: ChannelMixing | None = None,
         *,
         local: Float[Tensor, "batch *layout width"] | None = None,
+        filters: tuple[FilterBank, Tensor] | None = None,
     ) -> Float[Tensor, "batch *layout width"]:
         """Return the layer's pre-activation on the same grid.
 
@@ -213,6 +215,8 @@ class FNOBlock(nn.Module):
             u: the pre-activation of the layer before, or the lifted field.
             spectral: spectral weights of a layer that has none of its own.
             local: what further operators made of the same input; it is added beside the waves.
+            filters: a local operator that acts on the same input in a periodic box, see
+                `pdesurrogate.layers.fourier_layer`.
 
         Raises:
             ValueError: if spectral weights come to a layer that has its own, or do not come to one that has none.
@@ -226,7 +230,15 @@ class FNOBlock(nn.Module):
         weights = FourierLayerWeights(spectral, self.skip.weight, self.skip.bias)
         if self.channel_mlp is not None and local is None:
             weights = replace(weights, **self.channel_mlp.weights(), gate=self.gate)
-        s = fourier_layer(u, weights, self.num_modes, first=self.first, last=self.last, **self.engine)
+        s = fourier_layer(
+            u,
+            weights,
+            self.num_modes,
+            first=self.first,
+            last=self.last,
+            filters=filters,
+            **self.engine,
+        )
         if local is None:
             return s
         s = s + local.to(s.dtype)

@@ -26,13 +26,17 @@ from torch import Tensor, nn
 from ..fields import DataSpec
 from ..layers import (
     DifferentialKernel,
+    FilterBank,
     IntegralKernel,
     LocalKernel,
     PlainKernel,
     PointwiseMLP,
-    apply_kernels,
     check_precision,
     filter_basis,
+    joins_the_waves,
+    joint_filters,
+    local_operator,
+    needs_plain_operations,
 )
 from ..registry import did_you_mean
 from . import MODELS
@@ -167,10 +171,11 @@ class LocalNO(nn.Module):
         v = self.frame.pad(self.lift(u))
         spacings = self.frame.spec.spacings(grid)
         for block in self._blocks():
-            local = None
-            if block.local_kernels():
-                local = self.frame.pad(block.local(self.frame.crop(v, u), spacings))
-            v = block(v, local=local)
+            filters = block.filters(spacings)
+            if filters is None or block.joins(v, *filters):
+                v = block(v, filters=filters)
+            else:
+                v = block(v, local=self.frame.pad(block.local(self.frame.crop(v, u), *filters)))
         return self.frame.leave(self.project(self.frame.crop(v, u)).to(history.dtype))
 
     def _blocks(self) -> list[LocalBlock]:
@@ -198,17 +203,36 @@ class LocalBlock(FNOBlock):
     ) -> None:
         super().__init__(width, num_modes, hidden, first=first, last=last, engine=engine)
         self.kernels = nn.ModuleList(kernels)
+        self.boundaries = kernels[0].boundaries if kernels else ()
 
     def local_kernels(self) -> list[LocalKernel]:
         """Return the kernels, none where waves are alone."""
         return [kernel for kernel in self.kernels if isinstance(kernel, LocalKernel)]
 
+    def filters(self, spacings: Sequence[float]) -> tuple[FilterBank, Tensor] | None:
+        """Return the filters of the local kernels on a grid and their matrices, None where waves are alone."""
+        return joint_filters(self.local_kernels(), spacings) if self.local_kernels() else None
+
+    def joins(self, u: Float[Tensor, "batch *layout width"], bank: FilterBank, weights: Tensor) -> bool:
+        """Whether the filters are to act on the modes of the layer: in periodic boxes where that is faster.
+
+        Traced programs hold the filters as they are, and under bfloat16 local kernels stay in float32.
+        """
+        if set(self.boundaries) != {"periodic"} or self.engine["precision"] == "bf16":
+            return False
+        return not needs_plain_operations(u, weights) and joins_the_waves(bank, u, weights, self.num_modes)
+
     def local(
-        self, u: Float[Tensor, "batch *layout width"], spacings: Sequence[float]
+        self, u: Float[Tensor, "batch *layout width"], bank: FilterBank, weights: Tensor
     ) -> Float[Tensor, "batch *layout width"]:
-        """Return the sum of the local kernels' fields from the previous layer's pre-activation."""
-        return apply_kernels(
-            self.local_kernels(), u, spacings, activate=not self.first, precision=self.engine["precision"]
+        """Return what the filters make of the previous layer's pre-activation."""
+        return local_operator(
+            u,
+            bank,
+            weights,
+            self.boundaries,
+            activate=not self.first,
+            precision=self.engine["precision"],
         )
 
 

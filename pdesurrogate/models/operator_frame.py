@@ -182,6 +182,8 @@ class OperatorFrame:
         self, v: Float[Tensor, "batch *padded channel"], like: Float[Tensor, "batch *layout in_channel"]
     ) -> Float[Tensor, "batch *layout channel"]:
         """Return the field on the points of ``like``, what `enter` returned: the inverse of `pad`."""
+        if not any(self.fractions):
+            return v
         for dim, size in enumerate(like.shape[1:-1], start=1):
             v = v.narrow(dim, 0, size)
         return v

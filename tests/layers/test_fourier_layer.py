@@ -17,6 +17,7 @@ from pdesurrogate.layers import (
     spectral_conv,
 )
 from pdesurrogate.layers.native import native_library, reason_without_native
+from pdesurrogate.layers.spectral_backends import _fastest
 
 NUM_MODES = (3, 4)
 GRID = (4, 5)
@@ -104,9 +105,14 @@ def kept_bytes(memory, hidden=16, width=32, grid=(32, 32)):
     return sum(kept.values()) - sum(t.nbytes for t in tensors), u.nbytes
 
 
+def take_native_away(monkeypatch):
+    monkeypatch.setattr("pdesurrogate.layers.native.loader._load", lambda: (None, "it was taken away"))
+    _fastest.cache_clear()  # routes that were chosen with it
+
+
 @pytest.fixture
 def without_native(monkeypatch):
-    monkeypatch.setattr("pdesurrogate.layers.native.pointwise.native_library", lambda: None)
+    take_native_away(monkeypatch)
 
 
 @pytest.mark.parametrize(("memory", "fields"), [("speed", 2.5), ("lean", 2.0), ("minimal", 1.0)])
@@ -135,7 +141,8 @@ def test_compiled_kernel_and_torch_operations_give_the_same_layer(memory, first,
     for _ in range(2):
         y = run(*inputs, num_modes=(4, 4), memory=memory, first=first, last=last)
         outcomes.append([y, *torch.autograd.grad(y.square().mean(), inputs)])
-        monkeypatch.setattr("pdesurrogate.layers.native.pointwise.native_library", lambda: None)
+        take_native_away(monkeypatch)
+    _fastest.cache_clear()
     for one, other in zip(*outcomes, strict=True):
         assert (one - other).norm() <= 1e-5 * other.norm()
 

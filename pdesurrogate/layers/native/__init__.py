@@ -1,7 +1,9 @@
-"""The pointwise half of a Fourier layer, and filters, in C++: compiled on demand and never required."""
+"""The pointwise half of a Fourier layer, filters and transforms in C++: compiled on demand and never required."""
 
 from __future__ import annotations
 
+from .calls import native_applies
+from .fft import fft_analyse, fft_synthesise, prime_factors
 from .filters import filter_lines
 from .loader import native_library, reason_without_native
 from .pointwise import (
@@ -11,18 +13,23 @@ from .pointwise import (
     block_forward,
     mlp_backward,
     mlp_forward,
-    native_applies,
 )
+from .transfer import transfer_backward, transfer_forward
 
 __all__ = [
     "BlockGradients",
     "BlockWeights",
     "block_backward",
     "block_forward",
+    "fft_analyse",
+    "fft_synthesise",
     "filter_lines",
     "mlp_backward",
     "mlp_forward",
     "native_applies",
     "native_library",
+    "prime_factors",
     "reason_without_native",
+    "transfer_backward",
+    "transfer_forward",
 ]

@@ -1,6 +1,6 @@
-"""Build and load ``pointwise.cpp`` and ``filters.cpp`` for the processor that runs them.
+"""Build and load the C++ sources of this folder for the processor that runs them.
 
-The library is compiled once per source, compiler and instruction set (about two seconds) and kept in the
+The library is compiled once per source, compiler and instruction set (a few seconds) and kept in the
 user's cache folder, ``$XDG_CACHE_HOME/pdesurrogate`` or ``~/.cache/pdesurrogate``. The file is written
 beside its final name and renamed, so that processes that build at the same time do not disturb each other.
 Without a C++ compiler, with one that fails, or with ``PDESURROGATE_NATIVE=0`` in the environment there is
@@ -22,7 +22,10 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("pointwise.cpp", "filters.cpp"))
+SOURCES = tuple(
+    Path(__file__).with_name(f"{name}.cpp") for name in ("pointwise", "filters", "fft", "transfer")
+)
+HEADERS = (Path(__file__).with_name("tiles.h"),)
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-fopenmp")
 # Not -ffast-math: its start-up code switches denormal numbers off in the whole process, and NaN must stay NaN.
 
@@ -67,7 +70,9 @@ def build(cache: Path | None = None, compiler: str | None = None) -> Path:
     # The predefined macros name the compiler's version and every instruction set that it found here.
     macros = _run([command, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     key = hashlib.sha256(
-        b"".join(source.read_bytes() for source in SOURCES) + repr(FLAGS).encode() + macros.encode()
+        b"".join(source.read_bytes() for source in (*SOURCES, *HEADERS))
+        + repr(FLAGS).encode()
+        + macros.encode()
     ).hexdigest()[:16]
     library = folder / f"pointwise-{key}.so"
     if not library.is_file():
@@ -76,7 +81,7 @@ def build(cache: Path | None = None, compiler: str | None = None) -> Path:
             made = Path(scratch) / library.name
             _run([command, *FLAGS, "-shared", "-fPIC", "-o", str(made), *map(str, SOURCES)])
             made.replace(library)
-        log.info("Compiled the pointwise kernel in %.1f s: %s", time.perf_counter() - start, library)
+        log.info("Compiled the native kernels in %.1f s: %s", time.perf_counter() - start, library)
     return library
 
 

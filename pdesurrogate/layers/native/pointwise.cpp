@@ -4,53 +4,8 @@
 // A tile of TILE rows is loaded, everything between lives in the cache, and only y (and s, which the backward
 // pass needs) is stored. Matrices arrive as torch.nn.Linear holds them, (out, in) row-major. Gradients of
 // weights are summed per block of rows and then over the blocks in order, whatever the number of threads.
-#include <algorithm>
-#include <cstring>
-#include <vector>
-typedef float v8 __attribute__((vector_size(32)));
-#ifdef __AVX512F__
-typedef float vmax __attribute__((vector_size(64)));
-#else
-typedef v8 vmax;
-#endif
-constexpr long TILE = 48, WIDEST = sizeof(vmax) / 4, ROWS = WIDEST / 2;
-template <class V> static inline V get(const float* p) { V v; std::memcpy(&v, p, sizeof(V)); return v; }
-template <class V> static inline void put(float* p, V v) { std::memcpy(p, &v, sizeof(V)); }
-static inline long padded(long n) { return (n + 7) / 8 * 8; }
-struct alignas(64) Line { float at[16]; };
-struct Buffer {  // zeroed floats on cache-line boundaries
-  long n; std::vector<Line> lines;
-  explicit Buffer(long size) : n(size), lines((size + 15) / 16 + 1, Line{}) {}
-  float* data() { return lines[0].at; }
-  float& operator[](long i) { return lines[0].at[i]; }
-};
-
-// c[i][j] = from[i*rf + j] + sum_k a[i*ri + k*rk] * b[k*ld + j], R rows and N vectors of columns in registers.
-template <class V, int R, int N>
-static inline void cell(long K, const float* a, long ri, long rk, const float* b, float* c, long ld, const float* from, long rf) {
-  constexpr int L = sizeof(V) / 4;
-  V sum[R][N], w[N];
-  for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) sum[r][n] = get<V>(from + r * rf + n * L);
-  for (long k = 0; k < K; k++) {
-    for (int n = 0; n < N; n++) w[n] = get<V>(b + k * ld + n * L);
-    for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) sum[r][n] += (V{} + a[r * ri + k * rk]) * w[n];
-  }
-  for (int r = 0; r < R; r++) for (int n = 0; n < N; n++) put(c + r * ld + n * L, sum[r][n]);
-}
-template <class V, int N>
-static void panel(long M, long K, const float* a, long ri, long rk, const float* b, float* c, long ld, const float* from, long rf) {
-  long i = 0;
-  for (; i + ROWS <= M; i += ROWS) cell<V, ROWS, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
-  for (; i + 4 <= M; i += 4) cell<V, 4, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
-  for (; i < M; i++) cell<V, 1, N>(K, a + i * ri, ri, rk, b, c + i * ld, ld, from + i * rf, rf);
-}
-// c (M, N) = from + a (M, K) b (K, N); N is a multiple of 8, a has any two strides, from is c or, with rf 0, a bias.
-static void gemm(long M, long N, long K, const float* a, long ri, long rk, const float* b, float* c, const float* from, long rf) {
-  long j = 0;
-  for (; j + 2 * WIDEST <= N; j += 2 * WIDEST) panel<vmax, 2>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
-  for (; j + WIDEST <= N; j += WIDEST) panel<vmax, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
-  for (; j < N; j += 8) panel<v8, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
-}
+#include "tiles.h"
+constexpr long TILE = 48;
 static void affine(long M, long N, long K, const float* a, Buffer& w, Buffer& bias, float* c) {
   gemm(M, N, K, a, padded(K), 1, w.data(), c, bias.data(), 0);
 }
@@ -106,7 +61,7 @@ static void sum_rows(long T, long ld, const float* x, const float* by, float* su
     put(sum + j, total);
   }
 }
-static int threads = 1;
+int threads = 1;
 extern "C" void set_threads(int n) { threads = n; }
 // Calls tile(first row, rows, scratch, partial) for all rows: `scratch` floats a thread, `partial` zeroed
 // floats a block of rows; returns the sum of the partials, taken in order.

@@ -15,14 +15,13 @@ nodes are made of. Ask `native_applies` before.
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .loader import native_library, reason_without_native
+from .calls import call, check_arrays
 
 
 class BlockWeights(NamedTuple):
@@ -47,17 +46,6 @@ class BlockGradients(NamedTuple):
     s: Float[Tensor, "*points width"]
     v: Float[Tensor, "*points width"]
     weights: BlockWeights
-
-
-def native_applies(*tensors: Tensor | None) -> bool:
-    """Return whether the library is there and takes these tensors: float32 on the CPU, not being traced."""
-    if torch.compiler.is_compiling() or native_library() is None:
-        return False
-    return all(
-        t is None
-        or (t.device.type == "cpu" and t.dtype == torch.float32 and type(t).__name__ != "FakeTensor")
-        for t in tensors
-    )
 
 
 def block_forward(
@@ -86,7 +74,7 @@ def block_forward(
     width, hidden = _check_block(weights, v, spectral=spectral, s=s, y=y)
     y = torch.empty_like(v) if y is None else y
     arrays = (v, spectral, *weights, s, y)
-    _call("block_forward", v.numel() // width, width, hidden, not last, arrays=arrays)
+    call("block_forward", v.numel() // width, width, hidden, not last, arrays=arrays)
     return y
 
 
@@ -126,7 +114,7 @@ def block_backward(
     # Biases of what is not inside a GELU take no part in any derivative.
     needed = (weights.skip, weights.hidden, weights.hidden_bias, weights.back, weights.gate)
     arrays = (grad, u, s, *needed, into.s, into.v, *into.weights)
-    _call("block_backward", u.numel() // width, width, hidden, not first, not last, arrays=arrays)
+    call("block_backward", u.numel() // width, width, hidden, not first, not last, arrays=arrays)
     return into
 
 
@@ -145,7 +133,7 @@ def mlp_forward(
     """
     sizes = _check_mlp(x, hidden, hidden_bias, out, out_bias)
     y = x.new_empty(*x.shape[:-1], out.shape[0])
-    _call("mlp_forward", x.numel() // x.shape[-1], *sizes, arrays=(x, hidden, hidden_bias, out, out_bias, y))
+    call("mlp_forward", x.numel() // x.shape[-1], *sizes, arrays=(x, hidden, hidden_bias, out, out_bias, y))
     return y
 
 
@@ -164,21 +152,12 @@ def mlp_backward(
         RuntimeError, ValueError: as `mlp_forward`.
     """
     sizes = _check_mlp(x, hidden, hidden_bias, out, out.new_empty(out.shape[0]))
-    _check_arrays({"grad": (grad, (*x.shape[:-1], out.shape[0]))})
+    check_arrays({"grad": (grad, (*x.shape[:-1], out.shape[0]))})
     grad_x = torch.empty_like(x) if needs_x else None
     grads = [torch.zeros_like(w) for w in (hidden, hidden_bias, out)] + [out.new_zeros(out.shape[0])]
     arrays = (grad, x, hidden, hidden_bias, out, grad_x, *grads)
-    _call("mlp_backward", x.numel() // x.shape[-1], *sizes, arrays=arrays)
+    call("mlp_backward", x.numel() // x.shape[-1], *sizes, arrays=arrays)
     return grad_x, grads[0], grads[1], grads[2], grads[3]
-
-
-def _call(name: str, *sizes: int, arrays: tuple[Tensor | None, ...]) -> None:
-    library = native_library()
-    if library is None:
-        raise RuntimeError(f"the native pointwise kernel is not available: {reason_without_native()}")
-    library.set_threads(torch.get_num_threads())
-    addresses = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in arrays]
-    getattr(library, name)(*(ctypes.c_long(n) for n in sizes), *addresses)
 
 
 def _check_block(weights: BlockWeights, v: Tensor, **fields: Tensor | None) -> tuple[int, int]:
@@ -194,13 +173,13 @@ def _check_block(weights: BlockWeights, v: Tensor, **fields: Tensor | None) -> t
         "gate": (weights.gate, (width,)),
     }
     shapes |= {name: (field, tuple(v.shape)) for name, field in fields.items() if field is not None}
-    _check_arrays(shapes)
+    check_arrays(shapes)
     return width, hidden
 
 
 def _check_mlp(x: Tensor, hidden: Tensor, hidden_bias: Tensor, out: Tensor, bias: Tensor) -> tuple[int, ...]:
     sizes = (x.shape[-1], hidden.shape[0], out.shape[0])
-    _check_arrays(
+    check_arrays(
         {
             "x": (x, tuple(x.shape)),
             "hidden": (hidden, (sizes[1], sizes[0])),
@@ -210,17 +189,3 @@ def _check_mlp(x: Tensor, hidden: Tensor, hidden_bias: Tensor, out: Tensor, bias
         }
     )
     return sizes
-
-
-def _check_arrays(arrays: dict[str, tuple[Tensor, tuple[int, ...]]]) -> None:
-    """Refuse what the library would read wrongly: it sees addresses and no types."""
-    for name, (array, shape) in arrays.items():
-        if tuple(array.shape) != tuple(shape):
-            raise ValueError(
-                f"{name} is of shape {tuple(array.shape)}; it must have the shape {tuple(shape)}."
-            )
-        if array.device.type != "cpu" or array.dtype != torch.float32 or not array.is_contiguous():
-            raise ValueError(
-                f"{name} is {array.dtype} on {array.device}{'' if array.is_contiguous() else ', not contiguous'}; "
-                "the native kernel takes contiguous float32 tensors on the CPU."
-            )
