@@ -1,0 +1,288 @@
+"""Linear maps between fields on a point group that commute with the group: at every point, and on every mode.
+
+Fields on a group have the channels ``(element, channel)``, elements first. The group acts on them by moving points and
+elements alike, ``(g v)_s(x) = v_{g⁻¹s}(A_g⁻¹ x)``. The maps are the group convolutions of Cohen and Welling (2016,
+arXiv:1602.07576) with kernels of one point, and those of Helwig et al. (2023, arXiv:2306.05697) in the frequency domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..fields.point_group import PointGroup, point_group
+from .derived_weights import DerivedWeight, gather_blocks
+from .group_mixing import group_mixing
+from .group_tables import isotropic_index, spectral_tables, tied_index
+from .mode_products import Modes, mode_matmul
+from .tracing import needs_plain_operations
+
+
+class GroupSpectralWeight(nn.Module):
+    """The kernel ``Ψ`` of a group convolution on the kept modes, see `group_tables`; it maps modes to modes.
+
+    It has as many real numbers for every pair of channels and element as the box has modes, as a real kernel of that
+    size has points. Initial numbers are uniform within ``± 1 / sqrt(order · in · modes)``.
+
+    With gradients, orbits of modes are mapped by their free numbers as they are stored. Without, the kernel is expanded
+    to one matrix a mode once, and kept until it changes: then a map is one product.
+
+    Args:
+        group: name of the point group.
+        in_channels, out_channels: per element.
+        num_modes: kept modes of each axis, odd.
+        plane: positions of the group's two axes.
+        bound_by_axis: whether initial numbers of ``k = 0`` and of modes with ``k_d = 0`` are bounded as if they were
+            weights of their own, ``1 / sqrt(order · in · their number)``: the initial weights of the authors' code.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        in_channels: int,
+        out_channels: int,
+        num_modes: Sequence[int],
+        plane: tuple[int, int],
+        *,
+        bound_by_axis: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tables = tables = spectral_tables(group, tuple(num_modes), plane)
+        order = len(point_group(group))
+        self.order, self.in_channels, self.out_channels = order, in_channels, out_channels
+        columns = len(tables.columns)
+        self.mean = nn.Parameter(torch.empty(order, in_channels, out_channels))
+        blocks = {
+            "single": (len(tables.stored) - 1, order, in_channels, out_channels, 2),
+            "orbit": (tables.num_orbits, order, in_channels, columns, out_channels, 2),
+        }
+        for name, shape in blocks.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape)) if shape[0] else None)
+        for name, array in (("_index", tables.index), ("_singles", tables.singles)):
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+        self.register_buffer("_signs", torch.from_numpy(tables.signs).float(), persistent=False)
+        self._dense = DerivedWeight(self._expand)
+        self._some = DerivedWeight(self._expand_singles)
+        self._initialise(tuple(num_modes), by_axis=bound_by_axis)
+
+    _index: Tensor
+    _signs: Tensor
+    _singles: Tensor
+
+    def forward(self, modes: Modes) -> Modes:
+        """Return the convolved modes."""
+        weights = [w for w in (self.mean, self.single, self.orbit) if w is not None]
+        learns = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
+        if self.orbit is None or not learns or modes.ndim == 4 or needs_plain_operations(modes, *weights):
+            return mode_matmul(modes, self._dense(*weights))
+        some = self._some(*weights[:-1])
+        return group_mixing(modes, self.orbit, some, self.tables, self._plain)
+
+    on_planes = forward
+
+    def dense(self) -> Float[Tensor, "mode in_channel out_channel 2"]:
+        """Return one matrix a mode, channels ``(element, channel)``."""
+        weights = [w for w in (self.mean, self.single, self.orbit) if w is not None]
+        return self._expand(*weights)
+
+    def _rows(self, *weights: Tensor) -> Tensor:
+        """Return all blocks, ``(block, in, out, 2)``: of orbits, of single modes, of zero."""
+        mean, *others = weights
+        rows = [torch.stack([mean, torch.zeros_like(mean)], dim=-1)]
+        for block in others:  # single modes, then orbits
+            if block.ndim == 6:
+                block = block.permute(0, 1, 3, 2, 4, 5).flatten(0, 1)
+            rows.insert(0, block.flatten(0, 1))
+        return torch.cat(rows)
+
+    def _expand(self, *weights: Tensor) -> Tensor:
+        return self._matrices(self._rows(*weights), self._index, self._signs)
+
+    def _expand_singles(self, *weights: Tensor) -> Tensor:
+        """As `_expand`, of the modes that are in no orbit, from the weights that are of none."""
+        tables = self.tables
+        skipped = tables.num_orbits * self.order * len(tables.columns)
+        index, signs = self._index[self._singles] - skipped, self._signs[self._singles]
+        return self._matrices(self._rows(*weights), index, signs)
+
+    def _matrices(self, rows: Tensor, index: Tensor, signs: Tensor) -> Tensor:
+        blocks = gather_blocks(rows, index.transpose(1, 2).contiguous())  # (mode, s, h, in, out, 2)
+        signs = signs.transpose(1, 2)[..., None, None].to(rows.dtype)
+        conjugated = torch.stack([blocks[..., 0], blocks[..., 1] * signs], dim=-1)
+        return conjugated.permute(0, 2, 3, 1, 4, 5).flatten(3, 4).flatten(1, 2)
+
+    def _plain(self, modes: Tensor, orbit: Tensor, some: Tensor) -> Tensor:
+        """The same map by ordinary operations, to be differentiated twice; ``some`` are the single modes' matrices."""
+        rest = torch.zeros_like(self.mean), *([] if self.single is None else [torch.zeros_like(self.single)])
+        dense = self._expand(*rest, orbit)
+        return mode_matmul(modes, dense.index_add(0, self._singles, some))
+
+    @torch.no_grad()
+    def _initialise(self, num_modes: tuple[int, ...], *, by_axis: bool) -> None:
+        fan_in = self.order * self.in_channels
+        bound = 1 / math.sqrt(fan_in * math.prod(num_modes))
+        for weight in self.parameters():
+            weight.uniform_(-bound, bound)
+        if not by_axis:
+            return
+        self.mean.mul_(_axis_bound(fan_in, num_modes, (0,) * len(num_modes)) / bound)
+        for weight, modes in ((self.single, self.tables.stored[:-1]), (self.orbit, self.tables.generators)):
+            if weight is None:
+                continue
+            if weight.ndim == 5:
+                for i, mode in enumerate(modes):
+                    weight[i].mul_(_axis_bound(fan_in, num_modes, mode) / bound)
+            else:
+                for q, generator in enumerate(modes):
+                    for column, t in enumerate(self.tables.columns):
+                        moved = self.tables.action.move(t, generator)
+                        weight[q, :, :, column].mul_(_axis_bound(fan_in, num_modes, moved) / bound)
+
+
+class IsotropicSpectralWeight(nn.Module):
+    """Real factors that are the same on all modes of an orbit, one matrix of channels an orbit; it maps modes to modes.
+
+    It commutes with the group on fields without elements (Helwig et al. 2023, section 4.4, there "radial"). Initial
+    numbers are uniform within ``± 1 / sqrt(in · orbits)``.
+
+    Args:
+        group: name of the point group.
+        in_channels, out_channels: of the fields.
+        num_modes: kept modes of each axis, odd.
+        plane: positions of the group's two axes.
+    """
+
+    def __init__(
+        self, group: str, in_channels: int, out_channels: int, num_modes: Sequence[int], plane: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        index = isotropic_index(group, tuple(num_modes), plane)
+        orbits = int(index.max()) + 1
+        bound = 1 / math.sqrt(in_channels * orbits)
+        self.weight = nn.Parameter(torch.empty(orbits, in_channels, out_channels).uniform_(-bound, bound))
+        self.register_buffer("_index", torch.from_numpy(index), persistent=False)
+        self._dense = DerivedWeight(self._expand)
+
+    _index: Tensor
+
+    def forward(self, modes: Modes) -> Modes:
+        """Return the convolved modes."""
+        return mode_matmul(modes, self._dense(self.weight))
+
+    on_planes = forward
+
+    def _expand(self, weight: Tensor) -> Tensor:
+        factors = gather_blocks(weight, self._index)
+        return torch.stack([factors, torch.zeros_like(factors)], dim=-1)
+
+
+class GroupLinear(nn.Module):
+    """An affine map between fields on a group at every point: ``y_s = Σ_h W_{s⁻¹h} v_h + b``.
+
+    Initial numbers are uniform within ``± 1 / sqrt(order · in)``.
+
+    Args:
+        group: the point group.
+        in_channels, out_channels: per element.
+    """
+
+    def __init__(self, group: PointGroup, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        order = len(group)
+        bound = 1 / math.sqrt(order * in_channels)
+        self.weight = nn.Parameter(torch.empty(order, out_channels, in_channels).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
+        self.register_buffer("_index", torch.from_numpy(tied_index(group)), persistent=False)
+        self.order = order
+        self._dense = DerivedWeight(self._expand)
+        self._biases = DerivedWeight(self._repeat)
+
+    _index: Tensor
+
+    def weights(self) -> tuple[Float[Tensor, "out_channel in_channel"], Float[Tensor, " out_channel"]]:
+        """Return matrix and bias of the map, channels ``(element, channel)``."""
+        return self._dense(self.weight), self._biases(self.bias)
+
+    def forward(self, v: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
+        """Return the map's output at every point, in the dtype of the field."""
+        weight, bias = self.weights()
+        return F.linear(v, weight.to(v.dtype), bias.to(v.dtype))
+
+    def _expand(self, weight: Tensor) -> Tensor:
+        return gather_blocks(weight, self._index).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+    def _repeat(self, bias: Tensor) -> Tensor:
+        return bias.expand(self.order, -1).flatten()
+
+
+class GroupLift(nn.Module):
+    """From physical channels to a field on the group: ``v_s = W ρ(s)⁻¹ u + b``.
+
+    Initial numbers are uniform within ``± 1 / sqrt(in)``.
+
+    Args:
+        action: ``ρ`` on the input channels, ``(element, channel, channel)``.
+        out_channels: per element.
+    """
+
+    def __init__(self, action: Float[Tensor, "element channel channel"], out_channels: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(action.shape[1])
+        self.weight = nn.Parameter(torch.empty(out_channels, action.shape[1]).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
+        self.register_buffer("_action", action.float(), persistent=False)
+
+    _action: Tensor
+
+    def forward(self, u: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
+        """Return the lifted field, channels ``(element, channel)``, in the wider dtype of field and weights."""
+        dtype = torch.promote_types(u.dtype, self.weight.dtype)
+        weight = self.weight.to(dtype)
+        # ρ is orthogonal: W ρ⁻¹ = W ρᵀ.
+        moved = (weight @ self._action.to(dtype).transpose(1, 2)).flatten(0, 1)
+        return F.linear(u.to(dtype), moved, self.bias.to(dtype).expand(len(self._action), -1).flatten())
+
+
+class GroupProjection(nn.Module):
+    """From a field on the group to physical channels: ``u = Σ_s ρ(s) W v_s + b``, ``b`` for invariant channels alone.
+
+    Initial numbers are uniform within ``± 1 / sqrt(order · in)``.
+
+    Args:
+        action: ``ρ`` on the output channels, ``(element, channel, channel)``.
+        in_channels: per element.
+    """
+
+    def __init__(self, action: Float[Tensor, "element channel channel"], in_channels: int) -> None:
+        super().__init__()
+        order, out_channels = action.shape[:2]
+        bound = 1 / math.sqrt(order * in_channels)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
+        invariant = np.flatnonzero((action.diagonal(dim1=1, dim2=2) == 1).all(dim=0).numpy())
+        self.bias = nn.Parameter(torch.empty(len(invariant)).uniform_(-bound, bound)) if len(invariant) else None
+        place = torch.zeros(len(invariant), out_channels)
+        place[torch.arange(len(invariant)), torch.from_numpy(invariant)] = 1.0
+        self.register_buffer("_place", place, persistent=False)
+        self.register_buffer("_action", action.float(), persistent=False)
+
+    _place: Tensor
+    _action: Tensor
+
+    def weights(self) -> tuple[Float[Tensor, "out_channel in_channel"], Float[Tensor, " out_channel"]]:
+        """Return matrix and bias of the map, input channels ``(element, channel)``."""
+        weight = (self._action.to(self.weight.dtype) @ self.weight).transpose(0, 1).flatten(1)
+        bias = weight.new_zeros(len(weight))
+        return weight, bias if self.bias is None else self.bias @ self._place.to(weight.dtype)
+
+
+def _axis_bound(fan_in: int, num_modes: Sequence[int], mode: Sequence[int]) -> float:
+    """Return the bound of a mode's initial numbers, where those with the same last entry that is not zero are a tensor."""
+    last = max((axis for axis, k in enumerate(mode) if k), default=-1)
+    entries = 1 if last < 0 else math.prod(num_modes[:last]) * (num_modes[last] // 2)
+    return 1 / math.sqrt(fan_in * entries)
