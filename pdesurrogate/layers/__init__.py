@@ -7,14 +7,23 @@ from .factorised_weights import CONTRACTIONS, FactorisedSpectralWeights
 from .filter_basis import BASES, filter_basis
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .group_tables import symmetric_modes
+from .group_weights import (
+    GroupLift,
+    GroupLinear,
+    GroupProjection,
+    GroupSpectralWeight,
+    IsotropicSpectralWeight,
+)
 from .local_kernels import DifferentialKernel, IntegralKernel, LocalKernel, PlainKernel, apply_kernels
 from .mode_products import mode_matmul, mode_multiply
-from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_map
+from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_linear, pointwise_map, pointwise_mlp
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
 from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
 from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
+from .spectral_norm import kept_multiplicity, mean_square, normalise_kept, normalise_modes
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 from .spherical_conv import SphericalConv, degree_matmul
@@ -37,7 +46,12 @@ __all__ = [
     "Factorisation",
     "FactorisedSpectralWeights",
     "FourierLayerWeights",
+    "GroupLift",
+    "GroupLinear",
+    "GroupProjection",
+    "GroupSpectralWeight",
     "IntegralKernel",
+    "IsotropicSpectralWeight",
     "LocalKernel",
     "PlainKernel",
     "PointwiseLinear",
@@ -61,11 +75,17 @@ __all__ = [
     "fold_inputs",
     "fourier_layer",
     "has_fast_bfloat16",
+    "kept_multiplicity",
+    "mean_square",
     "mode_matmul",
     "mode_multiply",
+    "normalise_kept",
+    "normalise_modes",
     "num_coordinate_channels",
     "pad_boundaries",
+    "pointwise_linear",
     "pointwise_map",
+    "pointwise_mlp",
     "spectral_analysis",
     "spectral_conv",
     "spectral_operator",
@@ -73,5 +93,6 @@ __all__ = [
     "spectral_weight_from_neuralop",
     "spectral_weight_to_neuralop",
     "split_regions",
+    "symmetric_modes",
     "unfold_frames",
 ]

@@ -7,6 +7,7 @@ for every tensor and raises with every change in place, by an optimiser or a loa
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -44,17 +45,23 @@ class DerivedWeight:
         return self._value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DerivedWeight:
-        return DerivedWeight(self.derive)
+        return DerivedWeight(copy.deepcopy(self.derive, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DerivedWeight, (self.derive,)
 
 
-def gather_blocks(rows: Tensor, index: Tensor) -> Tensor:
-    """Return ``rows[index]``, saving nothing for the backward pass, which adds the rows up again."""
+def gather_blocks(rows: Tensor, index: Tensor, signs: Tensor | None = None) -> Tensor:
+    """Return ``rows[index]``, saving nothing for the backward pass, which adds the rows up again.
+
+    Args:
+        rows: ``(row, ..)``.
+        index: of rows, of any shape.
+        signs: of the shape of ``index``; -1 where a row, of pairs (real, imaginary) on its last axis, is conjugated.
+    """
     if needs_plain_operations(rows):
-        return rows[index]
-    gathered: Tensor = _Gather.apply(rows, index)
+        return _conjugated(rows[index], signs)
+    gathered: Tensor = _Gather.apply(rows, index, signs)
     return gathered
 
 
@@ -67,24 +74,31 @@ def _key(parameters: tuple[Tensor, ...]) -> tuple[Any, ...]:
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *facts
 
 
+def _conjugated(blocks: Tensor, signs: Tensor | None) -> Tensor:
+    if signs is None:
+        return blocks
+    signs = signs.to(blocks.dtype).view(*signs.shape, *[1] * (blocks.ndim - signs.ndim - 1))
+    return torch.stack([blocks[..., 0], blocks[..., 1] * signs], dim=-1)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
-        ctx.index, ctx.num_rows = index, rows.shape[0]  # not saved: see `DerivedWeight`
-        return rows[index]
+    def forward(ctx: Any, rows: Tensor, index: Tensor, signs: Tensor | None) -> Tensor:
+        ctx.index, ctx.signs, ctx.num_rows = index, signs, rows.shape[0]  # not saved: see `DerivedWeight`
+        return _conjugated(rows[index], signs)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Scatter.apply(gradient, ctx.index, ctx.num_rows), None
+        return _Scatter.apply(gradient, ctx.index, ctx.signs, ctx.num_rows), None, None
 
 
 class _Scatter(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, blocks: Tensor, index: Tensor, num_rows: int) -> Tensor:
-        ctx.index = index
-        flat = blocks.reshape(index.numel(), *blocks.shape[index.ndim :])
+    def forward(ctx: Any, blocks: Tensor, index: Tensor, signs: Tensor | None, num_rows: int) -> Tensor:
+        ctx.index, ctx.signs = index, signs
+        flat = _conjugated(blocks, signs).reshape(index.numel(), *blocks.shape[index.ndim :])
         return flat.new_zeros(num_rows, *flat.shape[1:]).index_add_(0, index.flatten(), flat)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Gather.apply(gradient, ctx.index), None, None
+        return _Gather.apply(gradient, ctx.index, ctx.signs), None, None, None

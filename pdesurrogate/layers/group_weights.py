@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..fields.point_group import PointGroup, point_group
 from .derived_weights import DerivedWeight, gather_blocks
 from .group_mixing import group_mixing
-from .group_tables import isotropic_index, spectral_tables, tied_index
+from .group_tables import SpectralTables, isotropic_index, spectral_tables, tied_index
 from .mode_products import Modes, mode_matmul
 from .tracing import needs_plain_operations
 
@@ -38,6 +38,7 @@ class GroupSpectralWeight(nn.Module):
         in_channels, out_channels: per element.
         num_modes: kept modes of each axis, odd.
         plane: positions of the group's two axes.
+        acts_on_mean: whether the mode ``k = 0`` has a matrix; without it that mode is mapped to zero.
         bound_by_axis: whether initial numbers of ``k = 0`` and of modes with ``k_d = 0`` are bounded as if they were
             weights of their own, ``1 / sqrt(order · in · their number)``: the initial weights of the authors' code.
     """
@@ -50,55 +51,65 @@ class GroupSpectralWeight(nn.Module):
         num_modes: Sequence[int],
         plane: tuple[int, int],
         *,
+        acts_on_mean: bool = True,
         bound_by_axis: bool = False,
     ) -> None:
         super().__init__()
-        self.tables = tables = spectral_tables(group, tuple(num_modes), plane)
-        order = len(point_group(group))
-        self.order, self.in_channels, self.out_channels = order, in_channels, out_channels
-        columns = len(tables.columns)
-        self.mean = nn.Parameter(torch.empty(order, in_channels, out_channels))
-        blocks = {
-            "single": (len(tables.stored) - 1, order, in_channels, out_channels, 2),
-            "orbit": (tables.num_orbits, order, in_channels, columns, out_channels, 2),
+        self.key = group, tuple(num_modes), plane
+        self.order, self.in_channels, self.out_channels = len(point_group(group)), in_channels, out_channels
+        tables, columns = self.tables, len(self.tables.columns)
+        shapes = {
+            "orbit": (tables.num_orbits, self.order, in_channels, columns, out_channels, 2),
+            "single": (len(tables.stored) - 1, self.order, in_channels, out_channels, 2),
+            "mean": (int(acts_on_mean), self.order, in_channels, out_channels),
         }
-        for name, shape in blocks.items():
+        for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)) if shape[0] else None)
-        for name, array in (("_index", tables.index), ("_singles", tables.singles)):
+        for name, array in (("_index", tables.index), ("_signs", tables.signs), ("_singles", tables.singles)):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
-        self.register_buffer("_signs", torch.from_numpy(tables.signs).float(), persistent=False)
         self._dense = DerivedWeight(self._expand)
         self._some = DerivedWeight(self._expand_singles)
-        self._initialise(tuple(num_modes), by_axis=bound_by_axis)
+        self._initialise(by_axis=bound_by_axis)
 
+    orbit: Tensor | None
+    single: Tensor | None
+    mean: Tensor | None
     _index: Tensor
     _signs: Tensor
     _singles: Tensor
 
+    @property
+    def tables(self) -> SpectralTables:
+        """The tables of the group and the kept modes."""
+        return spectral_tables(*self.key)
+
     def forward(self, modes: Modes) -> Modes:
         """Return the convolved modes."""
-        weights = [w for w in (self.mean, self.single, self.orbit) if w is not None]
+        weights = list(self.parameters())
         learns = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
         if self.orbit is None or not learns or modes.ndim == 4 or needs_plain_operations(modes, *weights):
             return mode_matmul(modes, self._dense(*weights))
-        some = self._some(*weights[:-1])
-        return group_mixing(modes, self.orbit, some, self.tables, self._plain)
+        return group_mixing(modes, self.orbit, self._some(*weights[1:]), self.tables, self._plain)
 
     on_planes = forward
 
     def dense(self) -> Float[Tensor, "mode in_channel out_channel 2"]:
         """Return one matrix a mode, channels ``(element, channel)``."""
-        weights = [w for w in (self.mean, self.single, self.orbit) if w is not None]
-        return self._expand(*weights)
+        return self._expand(*self.parameters())
 
     def _rows(self, *weights: Tensor) -> Tensor:
-        """Return all blocks, ``(block, in, out, 2)``: of orbits, of single modes, of zero."""
-        mean, *others = weights
-        rows = [torch.stack([mean, torch.zeros_like(mean)], dim=-1)]
-        for block in others:  # single modes, then orbits
-            if block.ndim == 6:
-                block = block.permute(0, 1, 3, 2, 4, 5).flatten(0, 1)
-            rows.insert(0, block.flatten(0, 1))
+        """Return blocks ``(block, in, out, 2)`` in the order of the tables."""
+        shape = (self.order, self.in_channels, self.out_channels, 2)
+        rows = []
+        for weight in weights:
+            if weight.ndim == 6:
+                weight = weight.permute(0, 1, 3, 2, 4, 5).flatten(0, 1)
+            elif weight.ndim == 4:
+                weight = torch.stack([weight, torch.zeros_like(weight)], dim=-1)
+            rows.append(weight.flatten(0, 1))
+        if self.mean is None:
+            like = weights[0] if weights else self._signs.float()
+            rows.append(like.new_zeros(shape))
         return torch.cat(rows)
 
     def _expand(self, *weights: Tensor) -> Tensor:
@@ -106,43 +117,40 @@ class GroupSpectralWeight(nn.Module):
 
     def _expand_singles(self, *weights: Tensor) -> Tensor:
         """As `_expand`, of the modes that are in no orbit, from the weights that are of none."""
-        tables = self.tables
-        skipped = tables.num_orbits * self.order * len(tables.columns)
+        skipped = self.tables.num_orbits * self.order * len(self.tables.columns)
         index, signs = self._index[self._singles] - skipped, self._signs[self._singles]
         return self._matrices(self._rows(*weights), index, signs)
 
     def _matrices(self, rows: Tensor, index: Tensor, signs: Tensor) -> Tensor:
-        blocks = gather_blocks(rows, index.transpose(1, 2).contiguous())  # (mode, s, h, in, out, 2)
-        signs = signs.transpose(1, 2)[..., None, None].to(rows.dtype)
-        conjugated = torch.stack([blocks[..., 0], blocks[..., 1] * signs], dim=-1)
-        return conjugated.permute(0, 2, 3, 1, 4, 5).flatten(3, 4).flatten(1, 2)
+        # (mode, s, h, in, out, 2)
+        blocks = gather_blocks(rows, index.transpose(1, 2).contiguous(), signs.transpose(1, 2))
+        return blocks.permute(0, 2, 3, 1, 4, 5).flatten(3, 4).flatten(1, 2)
 
     def _plain(self, modes: Tensor, orbit: Tensor, some: Tensor) -> Tensor:
         """The same map by ordinary operations, to be differentiated twice; ``some`` are the single modes' matrices."""
-        rest = torch.zeros_like(self.mean), *([] if self.single is None else [torch.zeros_like(self.single)])
-        dense = self._expand(*rest, orbit)
-        return mode_matmul(modes, dense.index_add(0, self._singles, some))
+        rest = [torch.zeros_like(w) for w in (self.single, self.mean) if w is not None]
+        return mode_matmul(modes, self._expand(orbit, *rest).index_add(0, self._singles, some))
 
     @torch.no_grad()
-    def _initialise(self, num_modes: tuple[int, ...], *, by_axis: bool) -> None:
+    def _initialise(self, *, by_axis: bool) -> None:
+        _, num_modes, _ = self.key
         fan_in = self.order * self.in_channels
         bound = 1 / math.sqrt(fan_in * math.prod(num_modes))
         for weight in self.parameters():
             weight.uniform_(-bound, bound)
         if not by_axis:
             return
-        self.mean.mul_(_axis_bound(fan_in, num_modes, (0,) * len(num_modes)) / bound)
-        for weight, modes in ((self.single, self.tables.stored[:-1]), (self.orbit, self.tables.generators)):
-            if weight is None:
-                continue
-            if weight.ndim == 5:
-                for i, mode in enumerate(modes):
-                    weight[i].mul_(_axis_bound(fan_in, num_modes, mode) / bound)
-            else:
-                for q, generator in enumerate(modes):
-                    for column, t in enumerate(self.tables.columns):
-                        moved = self.tables.action.move(t, generator)
-                        weight[q, :, :, column].mul_(_axis_bound(fan_in, num_modes, moved) / bound)
+        tables = self.tables
+        if self.mean is not None:
+            self.mean.mul_(_axis_bound(fan_in, num_modes, tables.stored[-1]) / bound)
+        if self.single is not None:
+            for i, mode in enumerate(tables.stored[:-1]):
+                self.single[i].mul_(_axis_bound(fan_in, num_modes, mode) / bound)
+        if self.orbit is not None:
+            for q, generator in enumerate(tables.generators):
+                for column, t in enumerate(tables.columns):
+                    mode = tables.action.move(t, generator)
+                    self.orbit[q, :, :, column].mul_(_axis_bound(fan_in, num_modes, mode) / bound)
 
 
 class IsotropicSpectralWeight(nn.Module):
@@ -156,14 +164,23 @@ class IsotropicSpectralWeight(nn.Module):
         in_channels, out_channels: of the fields.
         num_modes: kept modes of each axis, odd.
         plane: positions of the group's two axes.
+        acts_on_mean: whether the mode ``k = 0`` has a matrix; without it that mode is mapped to zero.
     """
 
     def __init__(
-        self, group: str, in_channels: int, out_channels: int, num_modes: Sequence[int], plane: tuple[int, int]
+        self,
+        group: str,
+        in_channels: int,
+        out_channels: int,
+        num_modes: Sequence[int],
+        plane: tuple[int, int],
+        *,
+        acts_on_mean: bool = True,
     ) -> None:
         super().__init__()
         index = isotropic_index(group, tuple(num_modes), plane)
-        orbits = int(index.max()) + 1
+        self.acts_on_mean = acts_on_mean
+        orbits = int(index.max()) + acts_on_mean
         bound = 1 / math.sqrt(in_channels * orbits)
         self.weight = nn.Parameter(torch.empty(orbits, in_channels, out_channels).uniform_(-bound, bound))
         self.register_buffer("_index", torch.from_numpy(index), persistent=False)
@@ -178,6 +195,8 @@ class IsotropicSpectralWeight(nn.Module):
     on_planes = forward
 
     def _expand(self, weight: Tensor) -> Tensor:
+        if not self.acts_on_mean:  # which is the first orbit
+            weight = torch.cat([weight.new_zeros(1, *weight.shape[1:]), weight])
         factors = gather_blocks(weight, self._index)
         return torch.stack([factors, torch.zeros_like(factors)], dim=-1)
 

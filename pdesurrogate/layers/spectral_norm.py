@@ -1,0 +1,83 @@
+"""Instance normalisation of a field by its modes, before or after a map of these.
+
+    v ← (v - m) / sqrt( var + ε ),   m and var over all points, and over the elements of a group, of one sample and channel
+
+The mean of a field is its mode ``k = 0`` and its mean square, by Parseval, the sum of ``|v̂(k)|²`` over all modes. A field
+that exists as kept modes alone is therefore normalised without being evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .group_tables import kept_modes
+from .mode_products import Modes
+
+EPSILON = 1e-5
+"""``ε``, as in torch's instance norm."""
+
+
+def kept_multiplicity(num_modes: Sequence[int]) -> Float[Tensor, " mode"]:
+    """Return how many modes of the whole spectrum each kept one stands for: 2 where only ``k`` of ``±k`` is kept."""
+    half = len(num_modes) - 1
+    return torch.tensor([2.0 if mode[half] else 1.0 for mode in kept_modes(num_modes)])
+
+
+def mean_square(v: Float[Tensor, "batch *layout channel"]) -> Float[Tensor, "batch channel"]:
+    """Return the mean square over all points, in float32 at least."""
+    wide = v.to(torch.promote_types(v.dtype, torch.float32)).flatten(1, -2)
+    return torch.linalg.vector_norm(wide, dim=1).square() / wide.shape[1]
+
+
+def normalise_modes(modes: Modes, squares: Float[Tensor, "batch channel"], order: int) -> Modes:
+    """Return the modes of the normalised field, in either form of a spectrum.
+
+    Args:
+        modes: of the field, channels ``(element, channel)``.
+        squares: mean squares of the field, which may have other modes too, see `mean_square`.
+        order: elements over which statistics are shared.
+    """
+    mean = _over_elements(_real(modes)[0], order)
+    variance = (_over_elements(squares.to(mean.dtype), order) - mean.square()).clamp_min(0)
+    return _shifted(modes, mean) * (variance + EPSILON).rsqrt()
+
+
+def normalise_kept(modes: Modes, multiplicity: Float[Tensor, " mode"], order: int) -> Modes:
+    """Return the modes of the normalised field, which has these modes alone.
+
+    Args:
+        modes: of the field, channels ``(element, channel)``.
+        multiplicity: see `kept_multiplicity`.
+        order: elements over which statistics are shared.
+    """
+    centred = _shifted(modes, _over_elements(_real(modes)[0], order))
+    if centred.ndim == 4:
+        squares = centred.square().sum(dim=0)
+    else:
+        pairs = torch.view_as_real(centred) if centred.is_complex() else centred[..., None]
+        squares = pairs.square().sum(dim=-1)
+    variance = torch.tensordot(multiplicity.to(squares.dtype), squares, dims=1)
+    return centred * (_over_elements(variance, order) + EPSILON).rsqrt()
+
+
+def _real(modes: Modes) -> Tensor:
+    return modes[0] if modes.ndim == 4 else modes.real if modes.is_complex() else modes
+
+
+def _over_elements(statistic: Float[Tensor, "batch channel"], order: int) -> Float[Tensor, "batch channel"]:
+    """Return the mean over elements, for every element again."""
+    if order == 1:
+        return statistic
+    return statistic.unflatten(1, (order, -1)).mean(dim=1).repeat(1, order)
+
+
+def _shifted(modes: Modes, mean: Float[Tensor, "batch channel"]) -> Modes:
+    """Return the modes of a field minus a constant."""
+    if modes.ndim == 4:
+        zero = torch.stack([modes[0, :1] - mean, *modes[1:, :1]])
+        return torch.cat([zero, modes[:, 1:]], dim=1)
+    return torch.cat([modes[:1] - mean, modes[1:]])
