@@ -23,7 +23,7 @@ from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
 from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
-from .spectral_norm import kept_multiplicity, mean_square, normalise_kept, normalise_modes
+from .spectral_norm import kept_multiplicity, normalise_kept, normalise_modes
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 from .spherical_conv import SphericalConv, degree_matmul
@@ -76,7 +76,6 @@ __all__ = [
     "fourier_layer",
     "has_fast_bfloat16",
     "kept_multiplicity",
-    "mean_square",
     "mode_matmul",
     "mode_multiply",
     "normalise_kept",

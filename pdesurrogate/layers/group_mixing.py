@@ -29,8 +29,8 @@ Plain = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def group_mixing(
     modes: Complex[Tensor, "mode batch in_channel"],
-    orbit: Float[Tensor, "orbit element in_channel column out_channel 2"],
-    some: Float[Tensor, "single in_channel_of_all out_channel_of_all 2"],
+    orbit: Float[Tensor, "orbit element in_each column out_each 2"],
+    some: Float[Tensor, "single in_channel out_channel 2"],
     tables: SpectralTables,
     plain: Plain,
 ) -> Complex[Tensor, "mode batch out_channel"]:

@@ -27,23 +27,19 @@ def kept_multiplicity(num_modes: Sequence[int]) -> Float[Tensor, " mode"]:
     return torch.tensor([2.0 if mode[half] else 1.0 for mode in kept_modes(num_modes)])
 
 
-def mean_square(v: Float[Tensor, "batch *layout channel"]) -> Float[Tensor, "batch channel"]:
-    """Return the mean square over all points, in float32 at least."""
-    wide = v.to(torch.promote_types(v.dtype, torch.float32)).flatten(1, -2)
-    return torch.linalg.vector_norm(wide, dim=1).square() / wide.shape[1]
-
-
-def normalise_modes(modes: Modes, squares: Float[Tensor, "batch channel"], order: int) -> Modes:
+def normalise_modes(modes: Modes, v: Float[Tensor, "batch *layout channel"], order: int) -> Modes:
     """Return the modes of the normalised field, in either form of a spectrum.
 
     Args:
-        modes: of the field, channels ``(element, channel)``.
-        squares: mean squares of the field, which may have other modes too, see `mean_square`.
+        modes: kept modes of the field, channels ``(element, channel)``.
+        v: the field, which may have other modes too.
         order: elements over which statistics are shared.
     """
     mean = _over_elements(_real(modes)[0], order)
-    variance = (_over_elements(squares.to(mean.dtype), order) - mean.square()).clamp_min(0)
-    return _shifted(modes, mean) * (variance + EPSILON).rsqrt()
+    # Deviations, not E v² - m²: where these are close, nothing would be left of the difference.
+    deviation = v.to(mean.dtype).flatten(1, -2) - mean[:, None]
+    variance = torch.linalg.vector_norm(deviation, dim=1).square() / deviation.shape[1]
+    return _shifted(modes, mean) * (_over_elements(variance, order) + EPSILON).rsqrt()
 
 
 def normalise_kept(modes: Modes, multiplicity: Float[Tensor, " mode"], order: int) -> Modes:

@@ -36,7 +36,6 @@ from ..layers import (
     check_backend,
     check_precision,
     kept_multiplicity,
-    mean_square,
     normalise_kept,
     normalise_modes,
     pointwise_linear,
@@ -324,7 +323,7 @@ class GroupFourierBlock(nn.Module):
         v = u if self.first else F.gelu(u)
         mixing: Any = self.spectral
         if self.norm:
-            mixing = _Normalised(self.spectral, mean_square(v), self._multiplicity, self.order)
+            mixing = _Normalised(self.spectral, v, self._multiplicity, self.order)
         past = pointwise_linear(v, *self.skip.weights(), precision=precision)
         if self.inward is None or self.outward is None:
             return spectral_operator(v, mixing, self.num_modes, base=past, **self.engine)
@@ -337,12 +336,12 @@ class _Normalised:
     """A map of modes between two instance norms, in either form of a spectrum."""
 
     spectral: nn.Module
-    squares: Tensor
+    field: Tensor
     multiplicity: Tensor
     order: int
 
     def __call__(self, modes: Modes) -> Modes:
-        mixed = self.spectral(normalise_modes(modes, self.squares, self.order))
+        mixed = self.spectral(normalise_modes(modes, self.field, self.order))
         return normalise_kept(mixed, self.multiplicity, self.order)
 
     on_planes = __call__
