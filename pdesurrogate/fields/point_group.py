@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..registry import did_you_mean
-from .spec import DataSpec, Field
+from .spec import Axis, DataSpec, Field
 
 Matrix = tuple[tuple[int, int], tuple[int, int]]
 
@@ -87,13 +87,22 @@ class Element:
         (a, b), (c, d) = self.matrix
         return Element(((a, c), (b, d)))
 
-    def act_on_points(self, u: Float[Tensor, "*lead y x"]) -> Float[Tensor, "*lead y_too x_too"]:
-        """Return ``u(A⁻¹ x)`` on the last two axes, every channel for itself."""
+    def act_on_points(
+        self, u: Float[Tensor, "*lead y x"], shifts: tuple[int, int] = (0, 0)
+    ) -> Float[Tensor, "*lead y_too x_too"]:
+        """Return ``u(A⁻¹ x)`` on the last two axes, every channel for itself.
+
+        Args:
+            u: fields.
+            shifts: points by which an axis is moved on after it was reversed, 1 where the first of its points stays.
+        """
         if self.swaps_axes:
             u = u.transpose(-2, -1)
         signs = [next(entry for entry in row if entry) for row in self.matrix]
         flipped = [dim for dim, sign in zip((-2, -1), signs, strict=True) if sign < 0]
-        return u.flip(flipped) if flipped else u
+        moved = [dim for dim in flipped if shifts[dim]]
+        u = u.flip(flipped) if flipped else u
+        return u.roll([shifts[dim] for dim in moved], moved) if moved else u
 
 
 @dataclass(frozen=True)
@@ -189,23 +198,31 @@ def channel_action(group: PointGroup, spec: DataSpec) -> Float[Tensor, "element 
 
 
 def transform(
-    u: Float[Tensor, "*lead channel *space"], element: Element, action: Float[Tensor, "channel channel"], ndim: int
+    u: Float[Tensor, "*lead channel *space"],
+    element: Element,
+    action: Float[Tensor, "channel channel"],
+    axes: Sequence[Axis],
 ) -> Float[Tensor, "*lead channel *space_too"]:
     """Return ``ρ(g) u(A⁻¹ x)``.
 
     Args:
-        u: fields, with ``ndim`` axes of space at the end and the channels before them.
+        u: fields, with the axes of space at the end and the channels before them.
         element: ``g``.
         action: ``ρ(g)``, an entry of `channel_action`.
-        ndim: number of axes of space.
+        axes: of space.
     """
-    moved = element.act_on_points(u) if ndim > 1 else u
+    moved = u
+    if len(axes) > 1:
+        first, second = (_shift_of_reversed(axis) for axis in axes[-2:])
+        moved = element.act_on_points(u, (first, second))
     # A signed permutation: exact, and cheaper than a product.
-    source = action.abs().argmax(dim=1)
-    sign = action.sum(dim=1)
-    dim = u.ndim - ndim - 1
-    signs = sign.to(u).view(-1, *[1] * ndim)
-    return moved.index_select(dim, source.to(u.device)) * signs
+    source, sign = action.abs().argmax(dim=1).to(u.device), action.sum(dim=1).to(u)
+    return moved.index_select(u.ndim - len(axes) - 1, source) * sign.view(-1, *[1] * len(axes))
+
+
+def _shift_of_reversed(axis: Axis) -> int:
+    """Return by how many points a reversed periodic axis is moved on for its points to lie where they were."""
+    return round(1 - 2 * axis.offset) if axis.boundary == "periodic" else 0
 
 
 def require_square(owner: str, group: PointGroup, spec: DataSpec, grid: Sequence[int] | None = None) -> None:

@@ -56,8 +56,8 @@ def append_coordinates(
     ``"linear"`` gives ``s``, as neuraloperator's grid embedding does; on a periodic axis it jumps at the end
     of the box. ``"periodic"`` gives ``cos 2πs, sin 2πs`` there, which has no jump and is the same function on
     every grid, and ``s`` on the other axes. ``"none"`` adds nothing. ``"symmetric"`` gives what rotations and reflections
-    of the last two axes leave alone, the squared distance ``Σ (s - c)²`` from the centre ``c`` of the grid's points along
-    these (Helwig et al. 2023, section 5), and ``s`` on axes before them.
+    of the last two axes about the centre of the box leave alone, the squared distance ``Σ (s - 1/2)²`` along these (Helwig
+    et al. 2023, section 5), and ``s`` on axes before them.
 
     On a sphere, ``"latitude"`` gives ``sin φ`` and ``"position"`` gives ``cos φ cos λ, cos φ sin λ, sin φ``.
     """
@@ -66,31 +66,25 @@ def append_coordinates(
     if kind in SPHERICAL_COORDINATES:
         return torch.cat([u, *_on_sphere(u, axes, kind)], dim=1)
     space = u.shape[2:]
-    channels = [u]
-    if kind == "symmetric":
-        plane = [_along(_from_centre(u, size).square(), dim, len(space)) for dim, size in list(enumerate(space))[-2:]]
-        channels.append(sum(plane).expand(u.shape[0], 1, *space))
-    in_full = list(enumerate(zip(axes, space, strict=True)))
-    for dim, (axis, size) in in_full[:-2] if kind == "symmetric" else in_full:
+    channels, centred = [u], []
+    for dim, (axis, size) in enumerate(zip(axes, space, strict=True)):
         if axis.nodes is None and not axis.is_descending:
             s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
         else:
             s = torch.as_tensor(
                 (axis.coordinates(size) - axis.origin) / axis.length, dtype=u.dtype, device=u.device
             )
+        s = s.view(-1, *[1] * (len(space) - 1 - dim))
+        if kind == "symmetric" and dim >= len(space) - 2:
+            centred.append((s - 0.5).square())
+            continue
         smooth = kind == "periodic" and axis.boundary == "periodic"
         angle = 2 * math.pi * s
         for values in (angle.cos(), angle.sin()) if smooth else (s,):
-            channels.append(_along(values, dim, len(space)).expand(u.shape[0], 1, *space))
+            channels.append(values.expand(u.shape[0], 1, *space))
+    if centred:
+        channels.append(torch.stack([c.expand(space) for c in centred]).sum(0).expand(u.shape[0], 1, *space))
     return torch.cat(channels, dim=1)
-
-
-def _along(values: Tensor, dim: int, ndim: int) -> Tensor:
-    return values.view(-1, *[1] * (ndim - 1 - dim))
-
-
-def _from_centre(like: Tensor, size: int) -> Tensor:
-    return (torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2) / size
 
 
 def _on_sphere(u: Tensor, axes: Sequence[Axis], kind: str) -> list[Tensor]:

@@ -42,7 +42,7 @@ def equivariance_error(
     future = step(frames, parameters)
     worst = 0.0
     for element, action in zip(group.elements, channel_action(group, spec), strict=True):
-        moved = step(transform(frames, element, action, spec.ndim), parameters)
-        error = (moved - transform(future, element, action, spec.ndim)).norm() / future.norm()
+        moved = step(transform(frames, element, action, spec.axes), parameters)
+        error = (moved - transform(future, element, action, spec.axes)).norm() / future.norm()
         worst = max(worst, error.item())
     return worst

@@ -154,6 +154,7 @@ class GFNO(nn.Module):
         self.symmetries = self._symmetries(is_whole=equivariant_depth == depth)
 
         action = _declared_action(self.point_group, spec, as_scalars=reproduce_release)
+        self.channel_action = action
         lift, project = _input_action(action, self.frame), _output_action(action, self.frame)
         inside = self.point_group
         if kernel == "isotropic":
