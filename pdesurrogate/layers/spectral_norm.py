@@ -9,6 +9,7 @@ that exists as kept modes alone is therefore normalised without being evaluated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from .group_tables import kept_modes
 from .mode_products import Modes
+from .tracing import needs_plain_operations
 
 EPSILON = 1e-5
 """``ε``, as in torch's instance norm."""
@@ -36,10 +38,12 @@ def normalise_modes(modes: Modes, v: Float[Tensor, "batch *layout channel"], ord
         order: elements over which statistics are shared.
     """
     mean = _over_elements(_real(modes)[0], order)
-    # Deviations, not E v² - m²: where these are close, nothing would be left of the difference.
-    deviation = v.to(mean.dtype).flatten(1, -2) - mean[:, None]
-    variance = torch.linalg.vector_norm(deviation, dim=1).square() / deviation.shape[1]
-    return _shifted(modes, mean) * (_over_elements(variance, order) + EPSILON).rsqrt()
+    points = v.to(mean.dtype).flatten(1, -2)
+    if needs_plain_operations(points, mean):
+        squares = (points - mean[:, None]).square().mean(dim=1)
+    else:
+        squares = _SquaredDeviation.apply(points, mean)
+    return _shifted(modes, mean) * (_over_elements(squares, order) + EPSILON).rsqrt()
 
 
 def normalise_kept(modes: Modes, multiplicity: Float[Tensor, " mode"], order: int) -> Modes:
@@ -58,6 +62,25 @@ def normalise_kept(modes: Modes, multiplicity: Float[Tensor, " mode"], order: in
         squares = pairs.square().sum(dim=-1)
     variance = torch.tensordot(multiplicity.to(squares.dtype), squares, dims=1)
     return centred * (_over_elements(variance, order) + EPSILON).rsqrt()
+
+
+class _SquaredDeviation(torch.autograd.Function):
+    """``mean_x (v - m)²``; deviations, not ``E v² - m²``, of which nothing would be left where the two are close.
+
+    As the mean over points and elements makes the sum of squares least, its own gradient is zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, mean: Tensor) -> Tensor:
+        ctx.save_for_backward(points, mean)
+        # Sample by sample, so that the deviations stay in cache.
+        return torch.stack([(u - m).square_().mean(dim=0) for u, m in zip(points, mean, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        points, mean = ctx.saved_tensors
+        factor = gradient[:, None] * (2 / points.shape[1])
+        return torch.addcmul(-mean[:, None] * factor, points, factor), None
 
 
 def _real(modes: Modes) -> Tensor:

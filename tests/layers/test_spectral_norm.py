@@ -48,3 +48,21 @@ def test_spectra_in_planes_are_normalised_alike():
         (normalise_kept(planes, kept_multiplicity((5, 5)), 2), normalise_kept(kept, kept_multiplicity((5, 5)), 2)),
     ):
         torch.testing.assert_close(torch.complex(*found), whole)
+
+
+def test_first_and_second_derivatives_are_those_of_torchs_norm():
+    v = torch.randn(2, 6, 6, 4, dtype=torch.float64, requires_grad=True)
+
+    def found(v):
+        return normalise_modes(spectral_analysis(v, (5, 5)), v, 2).abs().pow(3).sum()
+
+    def expected(v):
+        return spectral_analysis(instance_norm(v, 2), (5, 5)).abs().pow(3).sum()
+
+    gradients, curvatures = [], []
+    for function in (found, expected):
+        (gradient,) = torch.autograd.grad(function(v), v, create_graph=True)
+        gradients.append(gradient)
+        curvatures.append(torch.autograd.grad(gradient.pow(3).sum(), v)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(*curvatures, rtol=1e-9, atol=1e-12)
