@@ -101,7 +101,9 @@ def main(words: Sequence[str]) -> None:
         ratio = f"{row['speedup']['median']:.2f}x" if row.get("speedup") else ""
         print(f"{name:28s} {row['milliseconds']['median']:9.1f} ms  {ratio}")
     record.add("step", rows)
-    print(f"equivariance errors: {record.content['equivariance']}, parameters: {record.content['parameters']}")
+    print(
+        f"equivariance errors: {record.content['equivariance']}, parameters: {record.content['parameters']}"
+    )
     if options.name:
         print(f"written to {record.write(options.name).name}")
 

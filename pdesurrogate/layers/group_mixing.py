@@ -75,7 +75,9 @@ class _GroupMixing(torch.autograd.Function):
             rows = moves.gather(modes).conj_physical_()
             grad_rows = moves.place_adjoint(gradient, orbit.shape[3])
             grad_orbit = torch.bmm(rows.transpose(1, 2), grad_rows)
-            back = torch.bmm(grad_rows.conj_physical_(), _matrices(orbit, modes).transpose(1, 2)).conj_physical_()
+            back = torch.bmm(
+                grad_rows.conj_physical_(), _matrices(orbit, modes).transpose(1, 2)
+            ).conj_physical_()
             grad_modes = torch.zeros_like(modes)
             moves.gather_adjoint(back.unflatten(1, (-1, modes.shape[1])), grad_modes)
             single, grad_single = modes[moves.singles], gradient[moves.singles]
@@ -115,7 +117,9 @@ class _Moves:
         tables = self.tables
 
         def back(r: int) -> Tensor:
-            moved = grad_rows[:, r].unflatten(-1, (self.order, -1)).index_select(2, self.targets[r]).flatten(2)
+            moved = (
+                grad_rows[:, r].unflatten(-1, (self.order, -1)).index_select(2, self.targets[r]).flatten(2)
+            )
             return moved.conj_physical_() if tables.conjugated[r] else moved
 
         for r, partner in zip(tables.slots, tables.partners, strict=True):

@@ -269,7 +269,11 @@ def _stored(action: Action, singles: list[Mode]) -> tuple[Mode, ...]:
 
 
 def _blocks(
-    action: Action, modes: list[Mode], generators: list[Mode], columns: tuple[int, ...], stored: tuple[Mode, ...]
+    action: Action,
+    modes: list[Mode],
+    generators: list[Mode],
+    columns: tuple[int, ...],
+    stored: tuple[Mode, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for every kept mode, ``h`` and ``s`` the block ``Ψ_{s⁻¹h}(A_s⁻¹ k)`` and its sign."""
     group, order = action.group, len(action.group)

@@ -284,7 +284,9 @@ class GroupProjection(nn.Module):
         bound = 1 / math.sqrt(order * in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
         invariant = np.flatnonzero((action.diagonal(dim1=1, dim2=2) == 1).all(dim=0).numpy())
-        self.bias = nn.Parameter(torch.empty(len(invariant)).uniform_(-bound, bound)) if len(invariant) else None
+        self.bias = (
+            nn.Parameter(torch.empty(len(invariant)).uniform_(-bound, bound)) if len(invariant) else None
+        )
         place = torch.zeros(len(invariant), out_channels)
         place[torch.arange(len(invariant)), torch.from_numpy(invariant)] = 1.0
         self.register_buffer("_place", place, persistent=False)

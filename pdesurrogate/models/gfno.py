@@ -318,7 +318,9 @@ class GroupFourierBlock(nn.Module):
 
     _multiplicity: Tensor
 
-    def forward(self, u: Float[Tensor, "batch *layout channel"]) -> Float[Tensor, "batch *layout out_channel"]:
+    def forward(
+        self, u: Float[Tensor, "batch *layout channel"]
+    ) -> Float[Tensor, "batch *layout out_channel"]:
         """Return the layer's pre-activation on the same grid."""
         precision = self.engine["precision"]
         v = u if self.first else F.gelu(u)
@@ -329,7 +331,9 @@ class GroupFourierBlock(nn.Module):
         if self.inward is None or self.outward is None:
             return spectral_operator(v, mixing, self.num_modes, base=past, **self.engine)
         waves = spectral_operator(v, mixing, self.num_modes, **self.engine)
-        return past + pointwise_mlp(waves, *self.inward.weights(), *self.outward.weights(), precision=precision)
+        return past + pointwise_mlp(
+            waves, *self.inward.weights(), *self.outward.weights(), precision=precision
+        )
 
 
 @dataclass(frozen=True)

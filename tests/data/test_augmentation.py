@@ -26,7 +26,9 @@ def window(history: torch.Tensor, future: torch.Tensor) -> Batch:
 
 def low_waves(batch: int, channels: int, size: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    spectrum = torch.fft.rfft2(torch.randn(batch, channels, size, size, generator=generator, dtype=torch.float64))
+    spectrum = torch.fft.rfft2(
+        torch.randn(batch, channels, size, size, generator=generator, dtype=torch.float64)
+    )
     spectrum[..., 4:-3, :] = 0
     spectrum[..., 4:] = 0
     spectrum[..., 0, 0] = 0
@@ -100,7 +102,10 @@ def test_statistics_are_those_of_all_transformed_copies() -> None:
     spec = DataSpec(PlanarShallowWater().fields, (Axis("y", 1.0), Axis("x", 1.0)), 0.1)
     group = point_group("p4m")
     action = channel_action(group, spec)
-    mean, std = torch.tensor([2.0, 0.3, -0.4], dtype=torch.float64), torch.tensor([1.0, 0.5, 0.7], dtype=torch.float64)
+    mean, std = (
+        torch.tensor([2.0, 0.3, -0.4], dtype=torch.float64),
+        torch.tensor([1.0, 0.5, 0.7], dtype=torch.float64),
+    )
     samples = mean + std * torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     copies = torch.cat([samples @ rho.T for rho in action])
     found = Normaliser(mean, std, increment_std=[1.0, 3.0, 4.0]).symmetrised(action)
@@ -112,7 +117,9 @@ def test_statistics_are_those_of_all_transformed_copies() -> None:
 def test_what_is_no_symmetry_of_the_box_is_refused() -> None:
     water = PlanarShallowWater(boundaries=("wall", "periodic"))
     spec = DataSpec(water.fields, water.axes, 0.1)
-    with pytest.raises(ValueError, match=r"exchange the axes y \(wall\) and x \(periodic\).*augment.group=pmm"):
+    with pytest.raises(
+        ValueError, match=r"exchange the axes y \(wall\) and x \(periodic\).*augment.group=pmm"
+    ):
         Augmentation(spec, (8, 8), group="p4")
     with pytest.raises(ValueError, match=r"have 8 and 9 points"):
         Augmentation(DataSpec(water.fields, PlanarShallowWater().axes, 0.1), (8, 9), group="p4")

@@ -23,7 +23,9 @@ VELOCITY = Field("velocity", kind="vector", components=("x", "y"))
 SPEC = DataSpec((Field("depth"), VORTICITY, VELOCITY), AXES, 0.1)
 
 
-@pytest.mark.parametrize(("name", "order"), [("p1", 1), ("p2", 2), ("pm", 2), ("pmm", 4), ("p4", 4), ("p4m", 8)])
+@pytest.mark.parametrize(
+    ("name", "order"), [("p1", 1), ("p2", 2), ("pm", 2), ("pmm", 4), ("p4", 4), ("p4m", 8)]
+)
 def test_products_and_inverses_are_those_of_the_maps_of_arrays_and_channels(name, order):
     group = point_group(name)
     assert len(group) == order

@@ -55,7 +55,11 @@ def test_orbits_expanded_matrices_and_the_defining_formula_agree(case):
     group, weight, num_modes, plane, _ = case
     modes = kept_modes(num_modes)
     place = {mode: i for i, mode in enumerate(modes)}
-    dense = torch.view_as_complex(weight.dense().detach()).unflatten(2, (len(group), -1)).unflatten(1, (len(group), -1))
+    dense = (
+        torch.view_as_complex(weight.dense().detach())
+        .unflatten(2, (len(group), -1))
+        .unflatten(1, (len(group), -1))
+    )
     kernel = dense[:, :, :, 0]  # s = 1: Ψ_h(k)
     action = weight.tables.action
     for s in range(len(group)):
@@ -102,7 +106,9 @@ def test_second_derivatives_are_those_of_the_expanded_matrices():
     field = torch.randn(1, 6, 6, 8, dtype=torch.float64, requires_grad=True)
 
     def curvature(mixing):
-        (first,) = torch.autograd.grad(spectral_operator(field, mixing, (5, 5)).pow(3).sum(), field, create_graph=True)
+        (first,) = torch.autograd.grad(
+            spectral_operator(field, mixing, (5, 5)).pow(3).sum(), field, create_graph=True
+        )
         return torch.autograd.grad(first.square().sum(), [field, *weight.parameters()])
 
     pairs = zip(curvature(weight), curvature(lambda m: mode_matmul(m, weight.dense())), strict=True)
@@ -119,7 +125,9 @@ def test_isotropic_weights_commute_and_have_a_matrix_an_orbit(name):
     field = torch.randn(2, 9, 9, 2, dtype=torch.float64)
     v = spectral_operator(field, weight, (7, 7))
     for element in group.elements:
-        moved, expected = (element.act_on_points(t.permute(0, 3, 2, 1)).permute(0, 3, 2, 1) for t in (field, v))
+        moved, expected = (
+            element.act_on_points(t.permute(0, 3, 2, 1)).permute(0, 3, 2, 1) for t in (field, v)
+        )
         torch.testing.assert_close(spectral_operator(moved, weight, (7, 7)), expected, rtol=1e-12, atol=1e-13)
 
 
@@ -127,7 +135,11 @@ def test_isotropic_weights_commute_and_have_a_matrix_an_orbit(name):
 @pytest.mark.parametrize("name", sorted(GENERATORS))
 def test_lifting_pointwise_maps_and_projection_commute_with_every_element(name):
     group = point_group(name)
-    fields = (Field("depth"), Field("w", kind="pseudoscalar"), Field("v", kind="vector", components=("y", "x")))
+    fields = (
+        Field("depth"),
+        Field("w", kind="pseudoscalar"),
+        Field("v", kind="vector", components=("y", "x")),
+    )
     action = channel_action(group, DataSpec(fields, (Axis("y", 1.0), Axis("x", 1.0)), 0.1))
     lift, middle = GroupLift(action, 3).double(), GroupLinear(group, 3, 2).double()
     project = GroupProjection(action, 2).double()
@@ -143,7 +155,9 @@ def test_lifting_pointwise_maps_and_projection_commute_with_every_element(name):
         torch.testing.assert_close(lift(u @ action[g].T), regular(g, lifted))
         torch.testing.assert_close(middle(regular(g, lifted)), regular(g, middle(lifted)))
         matrix, bias = project.weights()
-        ahead, behind = (torch.nn.functional.linear(middle(v), matrix, bias) for v in (regular(g, lifted), lifted))
+        ahead, behind = (
+            torch.nn.functional.linear(middle(v), matrix, bias) for v in (regular(g, lifted), lifted)
+        )
         torch.testing.assert_close(ahead, behind @ action[g].T)
     kept = {"p1": 4, "p2": 2, "pm": 2, "pmm": 1, "p4": 2, "p4m": 1}[name]
     assert len(project.bias) == kept

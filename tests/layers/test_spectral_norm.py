@@ -45,7 +45,10 @@ def test_spectra_in_planes_are_normalised_alike():
     planes = torch.stack([kept.real, kept.imag])
     for found, whole in (
         (normalise_modes(planes, v, 2), normalise_modes(kept, v, 2)),
-        (normalise_kept(planes, kept_multiplicity((5, 5)), 2), normalise_kept(kept, kept_multiplicity((5, 5)), 2)),
+        (
+            normalise_kept(planes, kept_multiplicity((5, 5)), 2),
+            normalise_kept(kept, kept_multiplicity((5, 5)), 2),
+        ),
     ):
         torch.testing.assert_close(torch.complex(*found), whole)
 

@@ -31,7 +31,9 @@ def built(spec=FLOW, history=2, horizon=2, model="gfno", **options):
 def surrogate_of(model, spec, history=2, horizon=2, dtype=torch.float64):
     """A surrogate whose channels have statistics of all sizes, made symmetric where the model is."""
     channels = torch.arange(1, spec.num_channels + 1, dtype=torch.float64)
-    normaliser = Normaliser(channels, channels.sqrt(), [0.5] * spec.num_parameters, [2.0] * spec.num_parameters)
+    normaliser = Normaliser(
+        channels, channels.sqrt(), [0.5] * spec.num_parameters, [2.0] * spec.num_parameters
+    )
     if hasattr(model, "channel_action"):
         normaliser = normaliser.symmetrised(model.channel_action)
     return Surrogate(spec, normaliser, model, history=history, horizon=horizon).to(dtype)
@@ -77,7 +79,9 @@ def test_the_authors_models_on_space_have_their_numbers_of_parameters(parameters
 @pytest.mark.filterwarnings("ignore")
 def test_the_authors_models_on_space_time_have_their_numbers_of_parameters(group, width, parameters):
     sizes = {"num_modes": [16, 16, 12], "time": "axis", "norm": False, "coordinates": "symmetric"}
-    model = MODELS.build("gfno", TURBULENCE, 10, 20, group=group, width=width, **sizes, reproduce_release=True)
+    model = MODELS.build(
+        "gfno", TURBULENCE, 10, 20, group=group, width=width, **sizes, reproduce_release=True
+    )
     assert num_real_parameters(model) == parameters
 
 
@@ -93,7 +97,11 @@ def test_weights_that_act_on_nothing_are_left_out_and_so_is_the_bias_of_vorticit
 @pytest.mark.parametrize("group", ["p2", "pmm", "p4", "p4m"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"coordinates": "symmetric"}, {"time": "axis", "norm": False, "num_modes": [5, 5, 3], "padding": 0.5}],
+    [
+        {},
+        {"coordinates": "symmetric"},
+        {"time": "axis", "norm": False, "num_modes": [5, 5, 3], "padding": 0.5},
+    ],
     ids=["space", "symmetric coordinates", "space-time"],
 )
 def test_rollouts_in_physical_units_commute_with_the_group(group, grid, options):
@@ -126,7 +134,10 @@ def test_rotations_about_the_vertical_commute_with_a_forecast_of_smoke(group):
 @pytest.mark.parametrize("group", ["p1", "p4m"])
 def test_shifts_commute_with_a_trained_rollout(group):
     surrogate = surrogate_of(trained(built(group=group), FLOW), FLOW)
-    frames, parameters = torch.randn(1, 2, 4, 9, 9, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    frames, parameters = (
+        torch.randn(1, 2, 4, 9, 9, dtype=torch.float64),
+        torch.zeros(1, 1, dtype=torch.float64),
+    )
     before = torch.stack(list(surrogate.rollout(frames.roll((2, 3), (-2, -1)), parameters, 3)))
     after = torch.stack(list(surrogate.rollout(frames, parameters, 3))).roll((2, 3), (-2, -1))
     assert (before - after).norm() < 1e-12 * after.norm()
@@ -156,7 +167,10 @@ def test_the_release_reflects_vorticity_without_its_sign_and_only_on_request():
     def errors(model):
         frames, none = torch.randn(1, 2, 1, 8, 8, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
         future = model(frames, none)
-        return [((model(s * frames.flip(-1), none) - s * future.flip(-1)).norm() / future.norm()).item() for s in (1, -1)]
+        return [
+            ((model(s * frames.flip(-1), none) - s * future.flip(-1)).norm() / future.norm()).item()
+            for s in (1, -1)
+        ]
 
     with torch.no_grad():
         unsigned, signed = errors(built(TURBULENCE, group="p4m").double())
@@ -190,7 +204,9 @@ def test_trained_on_one_grid_it_errs_alike_on_a_grid_twice_as_fine():
         return resample(coarse, [size] * 2), resample(later, [size] * 2)
 
     def error(u, later):
-        return ((model(u, torch.zeros(len(u), 0)) - later).flatten(1).norm(dim=1) / later.flatten(1).norm(dim=1)).mean()
+        return (
+            (model(u, torch.zeros(len(u), 0)) - later).flatten(1).norm(dim=1) / later.flatten(1).norm(dim=1)
+        ).mean()
 
     for _ in range(60):
         optimiser.zero_grad()
@@ -226,7 +242,9 @@ def test_boxes_and_fields_without_the_symmetry_are_refused_before_anything_runs(
 
 
 def test_unlike_boundaries_are_told_with_the_certificate_and_refused_on_request(caplog):
-    channel = DataSpec((Field("depth"),), (Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0, offset=0.5)), 0.1)
+    channel = DataSpec(
+        (Field("depth"),), (Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0, offset=0.5)), 0.1
+    )
     with caplog.at_level(logging.WARNING):
         model = built(channel, padding=0.25)
     (message,) = [r.getMessage() for r in caplog.records if "exchange" in r.getMessage()]
@@ -242,7 +260,9 @@ def test_unlike_boundaries_are_told_with_the_certificate_and_refused_on_request(
 
 
 def test_building_a_model_that_measures_itself_leaves_the_random_numbers_alone():
-    channel = DataSpec((Field("depth"),), (Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0, offset=0.5)), 0.1)
+    channel = DataSpec(
+        (Field("depth"),), (Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0, offset=0.5)), 0.1
+    )
     periodic = DataSpec((Field("depth"),), (Axis("y", 1.0), Axis("x", 1.0)), 0.1)
     first = built(channel, padding=0.25)
     after = torch.rand(1)
@@ -254,7 +274,10 @@ def test_building_a_model_that_measures_itself_leaves_the_random_numbers_alone()
 @torch.no_grad()
 def test_transformed_velocities_are_turned_as_vectors_and_not_as_pixels():
     model, group = built(group="p4").double(), point_group("p4")
-    frames, parameters = torch.randn(1, 2, 4, 8, 8, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    frames, parameters = (
+        torch.randn(1, 2, 4, 8, 8, dtype=torch.float64),
+        torch.zeros(1, 1, dtype=torch.float64),
+    )
     future, quarter = model(frames, parameters), group.elements[1]
     action = channel_action(group, FLOW)[1]
     vectors = model(transform(frames, quarter, action, AXES), parameters)
