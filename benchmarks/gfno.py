@@ -3,10 +3,11 @@
     python -m benchmarks.gfno release=FOLDER name=gfno_p4
     python -m benchmarks.gfno group=p4m num_modes=64 grid=96 width=7 batch=4 history=2 release=FOLDER name=gfno_p4m
 
-``FOLDER`` holds the authors' models, ``OpenPDE/G-FNO/models`` of github.com/divelab/AIRS with ``utils.py`` beside it; it is
-imported and run as it is. Without it the step is timed against the FNO alone. The release has no weights of ours: its model
-is checked to have as many parameters as ours with ``reproduce_release=true``, and its output to turn with its input as ours
-does. Grids are square, as ours must be; on others the release is not equivariant (its positions are off the centre there).
+``FOLDER`` holds the authors' models, ``OpenPDE/G-FNO/models`` of github.com/divelab/AIRS with ``utils.py`` beside it;
+it is imported and run as it is. Without it the step is timed against the FNO alone. The release has no weights of ours:
+its model is checked to have as many parameters as ours with ``reproduce_release=true``, and its output to turn with its
+input as ours does. Grids are square, as ours must be; on others the release is not equivariant (its positions are off
+the centre there).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random symmetries of the equation as new training windows: rotations, reflections and shifts of whole windows.
 
-A window and its transformed copy are solutions alike where equation, boundaries and forcing have the symmetry; whether the
-forcing has is the user's to know. Fields are transformed as what they are: reflections change the sign of vorticity and
-of a component of velocity. Static fields of the window, a forcing among them, are transformed with it.
+A window and its transformed copy are solutions alike where equation, boundaries and forcing have the symmetry; whether
+the forcing has is the user's to know. Fields are transformed as what they are: reflections change the sign of vorticity
+and of a component of velocity. Static fields of the window, a forcing among them, are transformed with it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pdesurrogate.fields.point_group import (
 class Augmentation:
     """Transforms every window by an element of a point group and by a shift, both drawn uniformly.
 
-    What is drawn depends on the seed, the epoch and the window (its trajectory and start) alone: not on the batch that it
-    comes in, on the number of ranks, or on an interruption.
+    What is drawn depends on the seed, the epoch and the window (its trajectory and start) alone: not on the batch that
+    it comes in, on the number of ranks, or on an interruption.
 
     Args:
         spec: of the data.

@@ -131,8 +131,8 @@ class Normaliser(nn.Module):
     def symmetrised(self, action: Float[Tensor, "element channel channel"]) -> Normaliser:
         """Return the map fitted to all transformed copies of the data, which commutes with the group.
 
-        Means and mean squares are averaged over the group: a channel that some element changes in sign has mean zero, and
-        the components of a vector that mix have one standard deviation.
+        Means and mean squares are averaged over the group: a channel that some element changes in sign has mean zero,
+        and the components of a vector that mix have one standard deviation.
 
         Args:
             action: signed permutations of the channels, see `pdesurrogate.fields.point_group.channel_action`.

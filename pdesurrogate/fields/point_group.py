@@ -184,8 +184,8 @@ def channel_action(group: PointGroup, spec: DataSpec) -> Float[Tensor, "element 
     if spec.geometry != "plane" or spec.ndim < 2:
         where = f"a {spec.geometry}" if spec.geometry != "plane" else f"the axis {spec.axis_names[0]!r} alone"
         raise ValueError(
-            f"the point group {group.name!r} acts on the last two axes of a plane or a box and the data live on {where}. "
-            "Use group=p1, translations alone."
+            f"the point group {group.name!r} acts on the last two axes of a plane or a box and the data live on "
+            f"{where}. Use group=p1, translations alone."
         )
     action = torch.zeros(len(group), spec.num_channels, spec.num_channels, dtype=torch.float64)
     start = 0
@@ -243,13 +243,13 @@ def require_square(owner: str, group: PointGroup, spec: DataSpec, grid: Sequence
     advice = "Use a group without quarter turns: pmm, pm, p2 or p1"
     if not math.isclose(first.length, second.length, rel_tol=1e-6):
         raise ValueError(
-            f"{owner}: quarter turns of the group {group.name!r} exchange the axes {first.name} and {second.name}, which "
-            f"have the lengths {first.length:g} and {second.length:g}. {advice}."
+            f"{owner}: quarter turns of the group {group.name!r} exchange the axes {first.name} and {second.name}, "
+            f"which have the lengths {first.length:g} and {second.length:g}. {advice}."
         )
     if grid is not None and grid[-2] != grid[-1]:
         raise ValueError(
-            f"{owner}: quarter turns of the group {group.name!r} exchange the axes {first.name} and {second.name}, which "
-            f"have {grid[-2]} and {grid[-1]} points. Use a square grid. {advice}."
+            f"{owner}: quarter turns of the group {group.name!r} exchange the axes {first.name} and {second.name}, "
+            f"which have {grid[-2]} and {grid[-1]} points. Use a square grid. {advice}."
         )
 
 
@@ -271,14 +271,14 @@ def _field_action(
     if unknown or len(set(field.components)) < len(field.components):
         raise ValueError(
             f"field {field.name!r} is a vector with the components {field.components}, and the axes are "
-            f"{tuple(axis_names)}: {', '.join(unknown) or 'one repeats'}. The group {group.name!r} turns components along "
-            "axes: name one axis per component in the data's spec, or use group=p1."
+            f"{tuple(axis_names)}: {', '.join(unknown) or 'one repeats'}. The group {group.name!r} turns components "
+            "along axes: name one axis per component in the data's spec, or use group=p1."
         )
     absent = [name for name in plane if name not in field.components]
     if group.swaps_axes and len(absent) == 1:
         raise ValueError(
-            f"field {field.name!r} has no component along {absent[0]!r}, and quarter turns of the group {group.name!r} mix "
-            f"it with that along {next(name for name in plane if name not in absent)!r}. Give both, or use a group "
+            f"field {field.name!r} has no component along {absent[0]!r}, and quarter turns of the group {group.name!r} "
+            f"mix it with that along {next(name for name in plane if name not in absent)!r}. Give both, or use a group "
             "without quarter turns."
         )
     size = len(field.components)

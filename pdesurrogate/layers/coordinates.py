@@ -55,9 +55,9 @@ def append_coordinates(
 
     ``"linear"`` gives ``s``, as neuraloperator's grid embedding does; on a periodic axis it jumps at the end
     of the box. ``"periodic"`` gives ``cos 2πs, sin 2πs`` there, which has no jump and is the same function on
-    every grid, and ``s`` on the other axes. ``"none"`` adds nothing. ``"symmetric"`` gives what rotations and reflections
-    of the last two axes about the centre of the box leave alone, the squared distance ``Σ (s - 1/2)²`` along these (Helwig
-    et al. 2023, section 5), and ``s`` on axes before them.
+    every grid, and ``s`` on the other axes. ``"none"`` adds nothing. ``"symmetric"`` gives what rotations and
+    reflections of the last two axes about the centre of the box leave alone, the squared distance ``Σ (s - 1/2)²``
+    along these (Helwig et al. 2023, section 5), and ``s`` on axes before them.
 
     On a sphere, ``"latitude"`` gives ``sin φ`` and ``"position"`` gives ``cos φ cos λ, cos φ sin λ, sin φ``.
     """

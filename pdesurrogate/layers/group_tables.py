@@ -1,18 +1,19 @@
 """Which numbers of a group convolution's kernel meet which mode: tables of whole numbers, built once per size.
 
 A kernel on a point group ``H`` is ``Ψ_h(k)``, one matrix of channels for every element and mode, with ``Ψ_h(-k)`` the
-complex conjugate of ``Ψ_h(k)`` because it is the spectrum of a real kernel. The group convolution of fields on the group
+complex conjugate of ``Ψ_h(k)``, as it is the spectrum of a real kernel. The group convolution of fields on the group
 
     v̂_s(k) = Σ_h Ψ_{s⁻¹h}( A_s⁻¹ k ) û_h(k)                                                                     (*)
 
-(Helwig et al. 2023, arXiv:2306.05697, section 4) is the same for the modes of one orbit. With ``k = A_r q``, ``s = r t⁻¹``
-and ``h = r u``,
+(Helwig et al. 2023, arXiv:2306.05697, section 4) is the same for the modes of one orbit. With ``k = A_r q``,
+``s = r t⁻¹`` and ``h = r u``,
 
     v̂_{r t⁻¹}(A_r q) = Σ_u Ψ_{t u}( A_t q ) û_{r u}(A_r q)
 
-so that one matrix ``(u, t)`` of blocks serves all rows ``r``: it holds the free numbers of the orbit of ``q``, each once.
-This is how `SpectralTables` stores orbits whose points all differ. Of modes on axes and diagonals of reflections, and of
-few others, the blocks ``Ψ_h(k)`` are stored as they are in (*), one mode of every pair ``±k``; that of ``k = 0`` is real.
+so that one matrix ``(u, t)`` of blocks serves all rows ``r``: it holds the free numbers of the orbit of ``q``, each
+once. This is how `SpectralTables` stores orbits whose points all differ. Of modes on axes and diagonals of reflections,
+and of few others, the blocks ``Ψ_h(k)`` are stored as they are in (*), one mode of every pair ``±k``; that of ``k = 0``
+is real.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Fields on a group have the channels ``(element, channel)``, elements first. The group acts on them by moving points and
 elements alike, ``(g v)_s(x) = v_{g⁻¹s}(A_g⁻¹ x)``. The maps are the group convolutions of Cohen and Welling (2016,
-arXiv:1602.07576) with kernels of one point, and those of Helwig et al. (2023, arXiv:2306.05697) in the frequency domain.
+arXiv:1602.07576) with kernels of one point, and those of Helwig et al. (2023, arXiv:2306.05697) in the frequency
+domain.
 """
 
 from __future__ import annotations
@@ -303,7 +304,7 @@ class GroupProjection(nn.Module):
 
 
 def _axis_bound(fan_in: int, num_modes: Sequence[int], mode: Sequence[int]) -> float:
-    """Return the bound of a mode's initial numbers, where those with the same last entry that is not zero are a tensor."""
+    """Return the bound of a mode's initial numbers, where those with the same last entry but zero are a tensor."""
     last = max((axis for axis, k in enumerate(mode) if k), default=-1)
     entries = 1 if last < 0 else math.prod(num_modes[:last]) * (num_modes[last] // 2)
     return 1 / math.sqrt(fan_in * entries)

@@ -109,7 +109,10 @@ def pointwise_mlp(
 
     Args:
         u: fields, channels last.
-        weight1, bias1, weight2, bias2: of the two maps.
+        weight1: ``W₁``.
+        bias1: ``b₁``.
+        weight2: ``W₂``.
+        bias2: ``b₂``.
         memory: ``"speed"`` keeps all activations for the backward pass, anything else only the input.
         precision: see `pdesurrogate.layers.precision`.
     """

@@ -1,9 +1,11 @@
 """Instance normalisation of a field by its modes, before or after a map of these.
 
-    v ← (v - m) / sqrt( var + ε ),   m and var over all points, and over the elements of a group, of one sample and channel
+    v ← (v - m) / sqrt( var + ε )
 
-The mean of a field is its mode ``k = 0`` and its mean square, by Parseval, the sum of ``|v̂(k)|²`` over all modes. A field
-that exists as kept modes alone is therefore normalised without being evaluated.
+with mean and variance over all points, and over the elements of a group, of one sample and channel.
+
+The mean of a field is its mode ``k = 0`` and its mean square, by Parseval, the sum of ``|v̂(k)|²`` over all modes. A
+field that exists as kept modes alone is therefore normalised without being evaluated.
 """
 
 from __future__ import annotations

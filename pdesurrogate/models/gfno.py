@@ -1,8 +1,8 @@
 """Group-equivariant Fourier neural operator: rotations and reflections of the input rotate and reflect the output.
 
 Helwig, Zhang, Fu, Kurtin, Wojtowytsch, Ji, "Group Equivariant Fourier Neural Operators for Partial Differential
-Equations", ICML 2023, arXiv:2306.05697. Fields inside live on a point group ``H`` as well as on space. From the physical
-fields ``u``, which elements act on by ``ρ`` (see `pdesurrogate.fields.point_group`),
+Equations", ICML 2023, arXiv:2306.05697. Fields inside live on a point group ``H`` as well as on space. From the
+physical fields ``u``, which elements act on by ``ρ`` (see `pdesurrogate.fields.point_group`),
 
     v_s = W ρ(s)⁻¹ u + b                                         lifting
     v ← σ(v)  (but for the first layer)
@@ -16,7 +16,7 @@ instance norm over points and elements. σ is the exact GELU.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,14 +60,14 @@ class GFNO(nn.Module):
     """Fourier neural operator that commutes with a point group of the plane, and with translations.
 
     The group acts on the last two axes of space; in a box ``(z, y, x)`` these are rotations about ``z``, which gravity
-    along it leaves alone, and reflections. Pseudoscalars and vectors are what the spec says they are: a reflection changes
-    the sign of vorticity and of a component of velocity. Whether the data have the symmetry is the user's to know: a
-    forcing that is fixed in space can break it, and a static field that is part of the data does not, as it is turned
-    with them.
+    along it leaves alone, and reflections. Pseudoscalars and vectors are what the spec says they are: a reflection
+    changes the sign of vorticity and of a component of velocity. Whether the data have the symmetry is the user's to
+    know: a forcing that is fixed in space can break it, and a static field that is part of the data does not, as it is
+    turned with them.
 
-    Where the components of a vector live on the faces of cells, points of one are half a spacing from those of the other.
-    The model takes all for values at the same points, and is then equivariant as a map of arrays, of fields up to half a
-    spacing.
+    Where the components of a vector live on the faces of cells, points of one are half a spacing from those of the
+    other. The model takes all for values at the same points, and is then equivariant as a map of arrays, of fields up
+    to half a spacing.
 
     Args:
         spec: the data.
@@ -80,23 +80,24 @@ class GFNO(nn.Module):
         num_modes: kept modes per axis, counting both signs: one number for all axes, or one per axis in the order of
             ``spec.axes``, followed by time for ``time="axis"``. Of an even number the mode without a partner is left
             out, because a group keeps ``-k`` with ``k``: 24 are the 12 of the authors' code, ``|k| < 12``.
-        kernel: ``"group"``, or ``"isotropic"``: fields on space alone, and spectral weights that are real and the same on
-            all modes of an orbit (the paper's "radial" ones, there with ReLU). It takes fields that the group leaves
+        kernel: ``"group"``, or ``"isotropic"``: fields on space alone, and spectral weights that are real and the same
+            on all modes of an orbit (the paper's "radial" ones, there with ReLU). It takes fields that the group leaves
             alone.
-        equivariant_depth: layers that are equivariant; the others are plain ones, ``width · sqrt(order)`` channels wide,
-            and so is the projection (the paper's hybrid). None for all.
+        equivariant_depth: layers that are equivariant; the others are plain ones, ``width · sqrt(order)`` channels
+            wide, and so is the projection (the paper's hybrid). None for all.
         time: ``"channels"`` or ``"axis"``, as in `FNO`.
         channel_mlp: hidden width of a layer's MLP over its width; 0 leaves it out.
         projection_ratio: hidden width of the projection over the width; 0 makes it linear.
-        norm: whether ``N`` is the instance norm, as in the paper's models on space, or nothing, as in those on space-time.
-        coordinates: see `pdesurrogate.layers.append_coordinates`; ``"symmetric"`` tells points apart as far as the group
-            allows, ``"linear"`` and ``"periodic"`` give up the symmetry.
+        norm: whether ``N`` is the instance norm, as in the paper's models on space, or nothing, as in those on
+            space-time.
+        coordinates: see `pdesurrogate.layers.append_coordinates`; ``"symmetric"`` tells points apart as far as the
+            group allows, ``"linear"`` and ``"periodic"`` give up the symmetry.
         padding: zeros appended to every non-periodic axis, as a fraction of its size.
         backend: see `FNO`.
         precision: see `FNO`.
         reproduce_release: whether to do as the authors' code does: pseudoscalars as if they were scalars, which no
-            reflection of a flow does, initial weights larger on modes of one axis, and weights that act on nothing (means
-            that the norm removes).
+            reflection of a flow does, initial weights larger on modes of one axis, and weights that act on nothing
+            (means that the norm removes).
         strict: whether a boundary that breaks the symmetry is an error and not a warning.
 
     Raises:
@@ -254,8 +255,9 @@ class GFNO(nn.Module):
         first, second = spec.axis_names[-2:]
         message = (
             f"gfno: quarter turns of the group {self.point_group.name!r} exchange the axes {first} ({unlike[0]}) and "
-            f"{second} ({unlike[1]}), which the flow tells apart: it has no such symmetry. The model's own equivariance "
-            f"error there is {error:.1e} (relative L2, random fields). Use group=pmm, which exchanges no axes."
+            f"{second} ({unlike[1]}), which the flow tells apart: it has no such symmetry. The model's own "
+            f"equivariance error there is {error:.1e} (relative L2, random fields). Use group=pmm, which exchanges no "
+            "axes."
         )
         if strict:
             raise ValueError(message)
@@ -393,6 +395,6 @@ def _require_invariant(
     ]
     if changed:
         raise ValueError(
-            f"gfno: kernel=isotropic has fields on space alone, which know of no element of the group {group.name!r} that "
-            f"changes {', '.join(changed)}. Use kernel=group, or a group that leaves them alone."
+            f"gfno: kernel=isotropic has fields on space alone, which know of no element of the group {group.name!r} "
+            f"that changes {', '.join(changed)}. Use kernel=group, or a group that leaves them alone."
         )

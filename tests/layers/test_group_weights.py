@@ -52,7 +52,7 @@ def test_the_free_numbers_are_those_of_a_real_kernel_of_that_many_points(case):
 
 
 def test_orbits_expanded_matrices_and_the_defining_formula_agree(case):
-    group, weight, num_modes, plane, _ = case
+    group, weight, num_modes, _, _ = case
     modes = kept_modes(num_modes)
     place = {mode: i for i, mode in enumerate(modes)}
     dense = (
