@@ -36,7 +36,7 @@ class DerivedWeight:
 
     def __call__(self, *parameters: Tensor) -> Tensor:
         """Return the weight of the parameters' present values."""
-        if needs_plain_operations(*parameters):
+        if needs_plain_operations(*parameters) or _is_captured(parameters):
             return self.derive(*parameters)
         key = _key(parameters)
         if self._value is None or key != self._key:
@@ -63,6 +63,12 @@ def gather_blocks(rows: Tensor, index: Tensor, signs: Tensor | None = None) -> T
         return _conjugated(rows[index], signs)
     gathered: Tensor = _Gather.apply(rows, index, signs)
     return gathered
+
+
+def _is_captured(parameters: tuple[Tensor, ...]) -> bool:
+    """Whether operations are being recorded as a graph, which must contain this one: its replays change parameters."""
+    on_gpu = any(p.device.type == "cuda" for p in parameters)
+    return on_gpu and torch.cuda.is_current_stream_capturing()
 
 
 def _key(parameters: tuple[Tensor, ...]) -> tuple[Any, ...]:
