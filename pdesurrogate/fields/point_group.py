@@ -31,7 +31,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..registry import did_you_mean
@@ -215,9 +215,15 @@ def transform(
     if len(axes) > 1:
         first, second = (_shift_of_reversed(axis) for axis in axes[-2:])
         moved = element.act_on_points(u, (first, second))
-    # A signed permutation: exact, and cheaper than a product.
-    source, sign = action.abs().argmax(dim=1).to(u.device), action.sum(dim=1).to(u)
-    return moved.index_select(u.ndim - len(axes) - 1, source) * sign.view(-1, *[1] * len(axes))
+    source, sign = (t.to(u.device) for t in sources_and_signs(action))
+    return moved.index_select(u.ndim - len(axes) - 1, source) * sign.to(u.dtype).view(-1, *[1] * len(axes))
+
+
+def sources_and_signs(
+    action: Float[Tensor, "*lead channel channel"],
+) -> tuple[Int[Tensor, "*lead channel"], Float[Tensor, "*lead channel"]]:
+    """Return signed permutations as the channel that each one comes from, and its sign: exact, and cheaper to apply."""
+    return action.abs().argmax(dim=-1), action.sum(dim=-1)
 
 
 def _shift_of_reversed(axis: Axis) -> int:

@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..fields.point_group import PointGroup, point_group
+from ..fields.point_group import PointGroup, point_group, sources_and_signs
 from .derived_weights import DerivedWeight, gather_blocks
 from .group_mixing import group_mixing
 from .group_tables import SpectralTables, isotropic_index, spectral_tables, tied_index
 from .mode_products import Modes, mode_matmul
+from .pointwise_mlp import pointwise_linear
 from .tracing import needs_plain_operations
 
 
@@ -230,9 +229,8 @@ class GroupLinear(nn.Module):
         return self._dense(self.weight), self._biases(self.bias)
 
     def forward(self, v: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
-        """Return the map's output at every point, in the dtype of the field."""
-        weight, bias = self.weights()
-        return F.linear(v, weight.to(v.dtype), bias.to(v.dtype))
+        """Return the map's output at every point, in the wider dtype of field and weights."""
+        return pointwise_linear(v, *self.weights())
 
     def _expand(self, weight: Tensor) -> Tensor:
         return gather_blocks(weight, self._index).transpose(1, 2).flatten(2, 3).flatten(0, 1)
@@ -256,17 +254,18 @@ class GroupLift(nn.Module):
         bound = 1 / math.sqrt(action.shape[1])
         self.weight = nn.Parameter(torch.empty(out_channels, action.shape[1]).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
-        self.register_buffer("_action", action.float(), persistent=False)
+        sources, signs = sources_and_signs(action)
+        self.register_buffer("_sources", sources, persistent=False)
+        self.register_buffer("_signs", signs.float(), persistent=False)
 
-    _action: Tensor
+    _sources: Tensor
+    _signs: Tensor
 
     def forward(self, u: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
         """Return the lifted field, channels ``(element, channel)``, in the wider dtype of field and weights."""
-        dtype = torch.promote_types(u.dtype, self.weight.dtype)
-        weight = self.weight.to(dtype)
-        # ρ is orthogonal: W ρ⁻¹ = W ρᵀ.
-        moved = (weight @ self._action.to(dtype).transpose(1, 2)).flatten(0, 1)
-        return F.linear(u.to(dtype), moved, self.bias.to(dtype).expand(len(self._action), -1).flatten())
+        # ρ is orthogonal, W ρ⁻¹ = W ρᵀ: columns of W in another order, with signs.
+        moved = (self.weight[:, self._sources] * self._signs.to(self.weight.dtype)).transpose(0, 1)
+        return pointwise_linear(u, moved.flatten(0, 1), self.bias.expand(len(self._signs), -1).flatten())
 
 
 class GroupProjection(nn.Module):
@@ -284,23 +283,30 @@ class GroupProjection(nn.Module):
         order, out_channels = action.shape[:2]
         bound = 1 / math.sqrt(order * in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
-        invariant = np.flatnonzero((action.diagonal(dim1=1, dim2=2) == 1).all(dim=0).numpy())
-        self.bias = (
-            nn.Parameter(torch.empty(len(invariant)).uniform_(-bound, bound)) if len(invariant) else None
-        )
-        place = torch.zeros(len(invariant), out_channels)
-        place[torch.arange(len(invariant)), torch.from_numpy(invariant)] = 1.0
-        self.register_buffer("_place", place, persistent=False)
-        self.register_buffer("_action", action.float(), persistent=False)
+        self.register_buffer("_invariant", _invariant_channels(action), persistent=False)
+        sources, signs = sources_and_signs(action)
+        self.register_buffer("_sources", sources, persistent=False)
+        self.register_buffer("_signs", signs.float(), persistent=False)
+        biases = len(self._invariant)
+        self.bias = nn.Parameter(torch.empty(biases).uniform_(-bound, bound)) if biases else None
 
-    _place: Tensor
-    _action: Tensor
+    _invariant: Tensor
+    _sources: Tensor
+    _signs: Tensor
 
     def weights(self) -> tuple[Float[Tensor, "out_channel in_channel"], Float[Tensor, " out_channel"]]:
         """Return matrix and bias of the map, input channels ``(element, channel)``."""
-        weight = (self._action.to(self.weight.dtype) @ self.weight).transpose(0, 1).flatten(1)
-        bias = weight.new_zeros(len(weight))
-        return weight, bias if self.bias is None else self.bias @ self._place.to(weight.dtype)
+        # ρ(s) W: rows of W in another order, with signs.
+        moved = self.weight[self._sources] * self._signs.to(self.weight.dtype)[..., None]
+        bias = self.weight.new_zeros(self._signs.shape[1])
+        if self.bias is not None:
+            bias = bias.index_copy(0, self._invariant, self.bias)
+        return moved.transpose(0, 1).flatten(1), bias
+
+
+def _invariant_channels(action: Float[Tensor, "element channel channel"]) -> Int[Tensor, " invariant"]:
+    """Return the channels that every element leaves alone."""
+    return (action.diagonal(dim1=1, dim2=2) == 1).all(dim=0).nonzero().flatten()
 
 
 def _axis_bound(fan_in: int, num_modes: Sequence[int], mode: Sequence[int]) -> float:
