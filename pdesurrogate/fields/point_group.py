@@ -146,11 +146,6 @@ class PointGroup:
         """``inverses[g]``, the index of ``g⁻¹``."""
         return np.array([self.elements.index(g.inverse) for g in self.elements])
 
-    @cached_property
-    def matrices(self) -> np.ndarray:
-        """``A`` of every element, ``(element, 2, 2)``."""
-        return np.array([g.matrix for g in self.elements])
-
 
 @lru_cache
 def point_group(name: str) -> PointGroup:

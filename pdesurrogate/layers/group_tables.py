@@ -77,8 +77,9 @@ class Action:
         moved = list(mode)
         first, second = self.plane
         if len(self.group) > 1:
-            vector = self.group.matrices[element] @ np.array([mode[first], mode[second]])
-            moved[first], moved[second] = (int(k) for k in vector)
+            (a, b), (c, d) = self.group.elements[element].matrix
+            moved[first] = a * mode[first] + b * mode[second]
+            moved[second] = c * mode[first] + d * mode[second]
         return tuple(moved)
 
     def half_turn(self, ndim: int) -> int | None:
@@ -278,6 +279,7 @@ def _blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for every kept mode, ``h`` and ``s`` the block ``Ψ_{s⁻¹h}(A_s⁻¹ k)`` and its sign."""
     group, order = action.group, len(action.group)
+    products, inverses = group.products.tolist(), group.inverses.tolist()
     home: dict[Mode, tuple[int, int]] = {}
     for q, generator in enumerate(generators):
         for column, t in enumerate(columns):
@@ -291,16 +293,16 @@ def _blocks(
                 return offset + single[point] * order + h, sign
             if point in home:
                 q, column = home[point]
-                u = int(group.products[group.inverses[columns[column]], h])
+                u = products[inverses[columns[column]]][h]
                 return (q * order + u) * len(columns) + column, sign
         raise ValueError(f"the mode {mode} has no block.")
 
     index = np.zeros((len(modes), order, order), dtype=np.int64)
     signs = np.zeros((len(modes), order, order), dtype=np.int64)
     for s in range(order):
-        back = int(group.inverses[s])
+        back = inverses[s]
         for i, mode in enumerate(modes):
             moved = action.move(back, mode)
             for h in range(order):
-                index[i, h, s], signs[i, h, s] = block(moved, int(group.products[back, h]))
+                index[i, h, s], signs[i, h, s] = block(moved, products[back][h])
     return index, signs

@@ -130,7 +130,6 @@ def test_rotations_about_the_vertical_commute_with_a_forecast_of_smoke(group):
     assert rollout_error(surrogate_of(plain, SMOKE), names, grid, torch.float64) > 1e-2
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("group", ["p1", "p4m"])
 def test_shifts_commute_with_a_trained_rollout(group):
     surrogate = surrogate_of(trained(built(group=group), FLOW), FLOW)
