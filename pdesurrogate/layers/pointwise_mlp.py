@@ -41,14 +41,24 @@ class PointwiseLinear(nn.Linear):
 def pointwise_linear(
     u: Float[Tensor, "*points in_channel"],
     weight: Float[Tensor, "out_channel in_channel"],
-    bias: Float[Tensor, " out_channel"],
+    base: Float[Tensor, " out_channel"] | Float[Tensor, "*points out_channel"],
     *,
     precision: str = "full",
 ) -> Float[Tensor, "*points out_channel"]:
-    """Return ``W u + b`` at every point, by weights that may be functions of parameters; see `PointwiseLinear`."""
+    """Return ``W u + b`` at every point, by weights that may be functions of parameters; see `PointwiseLinear`.
+
+    Args:
+        u: fields, channels last.
+        weight: ``W``.
+        base: ``b``, or a field to which the product is added.
+        precision: see `pdesurrogate.layers.precision`.
+    """
     dtype = working_dtype(torch.promote_types(u.dtype, weight.dtype), precision)
+    u, weight, base = u.to(dtype), weight.to(dtype), base.to(dtype)
     with products_in(precision, u.device):
-        return F.linear(u.to(dtype), weight.to(dtype), bias.to(dtype))
+        if base.ndim == 1:
+            return F.linear(u, weight, base)
+        return torch.addmm(base.flatten(0, -2), u.flatten(0, -2), weight.t()).view_as(base)
 
 
 class PointwiseMLP(nn.Sequential):

@@ -329,13 +329,14 @@ class GroupFourierBlock(nn.Module):
         mixing: Any = self.spectral
         if self.norm:
             mixing = _Normalised(self.spectral, v, self._multiplicity, self.order)
-        past = pointwise_linear(v, *self.skip.weights(), precision=precision)
+        skip, skip_bias = self.skip.weights()
         if self.inward is None or self.outward is None:
+            past = pointwise_linear(v, skip, skip_bias, precision=precision)
             return spectral_operator(v, mixing, self.num_modes, base=past, **self.engine)
         waves = spectral_operator(v, mixing, self.num_modes, **self.engine)
-        return past + pointwise_mlp(
-            waves, *self.inward.weights(), *self.outward.weights(), precision=precision
-        )
+        outward, bias = self.outward.weights()
+        branch = pointwise_mlp(waves, *self.inward.weights(), outward, bias + skip_bias, precision=precision)
+        return pointwise_linear(v, skip, branch, precision=precision)
 
 
 @dataclass(frozen=True)
