@@ -7,6 +7,7 @@ from .factorised_weights import CONTRACTIONS, FactorisedSpectralWeights
 from .filter_basis import BASES, filter_basis
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .group_fourier_layer import GroupFourierLayer
 from .group_tables import symmetric_modes
 from .group_weights import (
     GroupLift,
@@ -46,6 +47,7 @@ __all__ = [
     "Factorisation",
     "FactorisedSpectralWeights",
     "FourierLayerWeights",
+    "GroupFourierLayer",
     "GroupLift",
     "GroupLinear",
     "GroupProjection",
