@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning
@@ -15,7 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor
 
 from pdesurrogate.fields import ChannelStatistics, DataSpec, Normaliser
+from pdesurrogate.registry import check_options
 
+from .augmentation import Augmentation
 from .loader import WindowLoader, Windows
 from .memory import available_memory
 from .sampling import WindowBatches
@@ -48,6 +50,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             its file, ``"auto"`` is ``"ram"`` where a split takes at most a quarter of the free memory.
         seed: seed of the permutations of the training windows.
         ranks_per_window: consecutive ranks that read the same windows, because they share out the work on each.
+        augment: options of `Augmentation`, ``group`` and ``shift``, for the windows of training; None for none.
 
     Attributes:
         spec: what the fields are, with the time step between the frames of a window.
@@ -71,6 +74,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         cache: str = "auto",
         seed: int = 0,
         ranks_per_window: int = 1,
+        augment: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if cache not in CACHES:
@@ -88,6 +92,8 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         self.cache, self.seed, self.ranks_per_window = cache, seed, ranks_per_window
         self.spec: DataSpec = dataset.spec.replace(dt=dataset.spec.dt * stride)
         self.grid: tuple[int, ...] = _as_grid(grid, dataset)
+        check_options("augment", Augmentation, augment or {}, num_positional=2)
+        self.augmentation = Augmentation(self.spec, self.grid, **{"seed": seed, **(augment or {})})
         self._sources = {name: Regridded(split, self.grid, regrid) for name, split in dataset.splits.items()}
         self._indices = {
             name: WindowIndex(source.num_trajectories, source.num_frames, history, horizon, stride)
@@ -134,7 +140,8 @@ class TrajectoryDataModule(lightning.LightningDataModule):
     def fit_normaliser(self) -> Normaliser:
         """Return the normalisation fitted to every frame of the train split at the loading grid.
 
-        Statistics are gathered one trajectory at a time in float64 and do not depend on the windows.
+        Statistics are gathered one trajectory at a time in float64 and do not depend on the windows. They are those of
+        all transformed copies where windows are transformed in training.
         """
         self._require("train")
         source = self._sources["train"]
@@ -147,7 +154,8 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         if statistics is None:
             raise ValueError(f"data set {self.dataset.name!r}: the train split is empty.")
         parameters = np.stack([source.parameters(i) for i in range(source.num_trajectories)])
-        return Normaliser.fit(statistics, torch.from_numpy(parameters), increments)
+        fitted = Normaliser.fit(statistics, torch.from_numpy(parameters), increments)
+        return fitted.symmetrised(self.augmentation.action)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
@@ -228,6 +236,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             ),
             num_workers=self.num_workers if windows.frames is None else 0,
             pin_memory=torch.cuda.is_available(),
+            augment=self.augmentation if shuffle and self.augmentation.changes_windows else None,
             position=self._position if shuffle else None,
         )
         if windows.frames is None and self.num_workers:

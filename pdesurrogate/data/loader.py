@@ -91,6 +91,7 @@ class WindowLoader:
         batches: which of them form each batch of this rank.
         num_workers: processes that read ahead; 0 reads in this process.
         pin_memory: whether to copy batches to page-locked memory.
+        augment: from a batch and the number of the epoch to the batch that is handed out; None for the batch itself.
         position: returns (epoch, batches that are done in it), or None where nobody keeps count; then
             the position is the one of ``batches``.
         start_method: how workers start (``"fork"``, ``"spawn"``, ``"forkserver"``); None for the platform's
@@ -104,12 +105,14 @@ class WindowLoader:
         *,
         num_workers: int = 0,
         pin_memory: bool = False,
+        augment: Callable[[Batch, int], Batch] | None = None,
         position: Callable[[], tuple[int, int] | None] | None = None,
         start_method: str | None = None,
     ) -> None:
         self.windows = windows
         self.batches = batches
         self._position = position
+        self._augment = augment
         self._loader: DataLoader[Any] = DataLoader(
             windows,
             batch_sampler=batches,
@@ -133,10 +136,11 @@ class WindowLoader:
             epoch, done = position
             self.batches.set_epoch(epoch)
             self.batches.skip(done)
+        epoch = self.batches.epoch
         for batch in self._loader:
             if isinstance(batch, ValueError):
                 raise batch
-            yield batch
+            yield batch if self._augment is None else self._augment(batch, epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation of the next iteration, where no trainer keeps count."""

@@ -16,7 +16,12 @@ _GENERATOR = "generator"  # how the set is made, for the solver; of no concern t
 
 
 def open_data(
-    section: Mapping[str, Any], *, num_steps: int = 1, seed: int = 0, ranks_per_window: int = 1
+    section: Mapping[str, Any],
+    *,
+    num_steps: int = 1,
+    seed: int = 0,
+    ranks_per_window: int = 1,
+    augment: Mapping[str, Any] | None = None,
 ) -> TrajectoryDataModule:
     """Open a data set and wrap it in a data module.
 
@@ -25,6 +30,7 @@ def open_data(
         num_steps: model steps per training sample; windows carry that many horizons of future.
         seed: of the shuffling.
         ranks_per_window: consecutive ranks that read the same windows.
+        augment: options of `pdesurrogate.data.augmentation.Augmentation` for the windows of training.
 
     Raises:
         ValueError: for an unknown kind or option, and whatever the reader refuses.
@@ -35,4 +41,6 @@ def open_data(
     options = {k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR}}
     dataset = DATASETS.build(section["kind"], **options)
     loading["horizon"] = loading.get("horizon", 1) * num_steps
-    return TrajectoryDataModule(dataset, **{"seed": seed, **loading}, ranks_per_window=ranks_per_window)
+    return TrajectoryDataModule(
+        dataset, **{"seed": seed, **loading}, ranks_per_window=ranks_per_window, augment=augment
+    )

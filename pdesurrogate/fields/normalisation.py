@@ -128,6 +128,32 @@ class Normaliser(nn.Module):
         values = parameters.to(torch.float64)
         return cls(fields.mean, fields.std, values.mean(0), values.std(0, correction=0), increment_std)
 
+    def symmetrised(self, action: Float[Tensor, "element channel channel"]) -> Normaliser:
+        """Return the map fitted to all transformed copies of the data, which commutes with the group.
+
+        Means and mean squares are averaged over the group: a channel that some element changes in sign has mean zero,
+        and the components of a vector that mix have one standard deviation.
+
+        Args:
+            action: signed permutations of the channels, see `pdesurrogate.fields.point_group.channel_action`.
+        """
+        if len(action) == 1:
+            return self
+        action = action.to("cpu", torch.float64)
+        mean, std, increment_std = (t.cpu().double() for t in (self.mean, self.std, self.increment_std))
+        exchanged = action.abs().mean(dim=0)
+        averaged = action.mean(dim=0) @ mean
+        squares = exchanged @ (std.square() + mean.square())
+        if len(increment_std):
+            increment_std = (exchanged @ increment_std.square()).sqrt()
+        return Normaliser(
+            averaged,
+            (squares - averaged.square()).clamp_min(0).sqrt(),
+            self.parameter_mean,
+            self.parameter_std,
+            increment_std,
+        )
+
     def normalise(
         self, u: Float[Tensor, "batch time channel *space"]
     ) -> Float[Tensor, "batch time channel *space"]:

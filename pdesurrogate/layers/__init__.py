@@ -8,6 +8,15 @@ from .filter_bank import FilterBank
 from .filter_basis import BASES, filter_basis
 from .folding import fold_inputs, unfold_frames
 from .fourier_layer import MEMORY_MODES, FourierLayerWeights, check_memory, fourier_layer
+from .group_fourier_layer import GroupFourierLayer
+from .group_tables import symmetric_modes
+from .group_weights import (
+    GroupLift,
+    GroupLinear,
+    GroupProjection,
+    GroupSpectralWeight,
+    IsotropicSpectralWeight,
+)
 from .local_cost import joins_the_waves
 from .local_kernels import (
     DifferentialKernel,
@@ -19,12 +28,13 @@ from .local_kernels import (
 )
 from .local_operator import local_operator
 from .mode_products import mode_matmul, mode_multiply
-from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_map
+from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_linear, pointwise_map, pointwise_mlp
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
 from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
 from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
+from .spectral_norm import kept_multiplicity, normalise_kept, normalise_modes
 from .spectral_operator import spectral_analysis, spectral_operator, spectral_synthesis
 from .spectral_weights import spectral_weight_from_neuralop, spectral_weight_to_neuralop
 from .spherical_conv import SphericalConv, degree_matmul
@@ -49,7 +59,13 @@ __all__ = [
     "FactorisedSpectralWeights",
     "FilterBank",
     "FourierLayerWeights",
+    "GroupFourierLayer",
+    "GroupLift",
+    "GroupLinear",
+    "GroupProjection",
+    "GroupSpectralWeight",
     "IntegralKernel",
+    "IsotropicSpectralWeight",
     "LocalKernel",
     "PlainKernel",
     "PointwiseLinear",
@@ -75,13 +91,18 @@ __all__ = [
     "has_fast_bfloat16",
     "joins_the_waves",
     "joint_filters",
+    "kept_multiplicity",
     "local_operator",
     "mode_matmul",
     "mode_multiply",
     "needs_plain_operations",
+    "normalise_kept",
+    "normalise_modes",
     "num_coordinate_channels",
     "pad_boundaries",
+    "pointwise_linear",
     "pointwise_map",
+    "pointwise_mlp",
     "spectral_analysis",
     "spectral_conv",
     "spectral_operator",
@@ -89,5 +110,6 @@ __all__ = [
     "spectral_weight_from_neuralop",
     "spectral_weight_to_neuralop",
     "split_regions",
+    "symmetric_modes",
     "unfold_frames",
 ]

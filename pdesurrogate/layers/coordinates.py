@@ -21,7 +21,7 @@ from torch import Tensor
 from ..fields import Axis
 from ..registry import did_you_mean
 
-COORDINATES = ("none", "linear", "periodic")
+COORDINATES = ("none", "linear", "periodic", "symmetric")
 SPHERICAL_COORDINATES = ("none", "latitude", "position")
 
 
@@ -43,6 +43,8 @@ def num_coordinate_channels(axes: Sequence[Axis], kind: str) -> int:
     """Return how many channels `append_coordinates` adds."""
     if kind in SPHERICAL_COORDINATES:
         return {"none": 0, "latitude": 1, "position": 3}[kind]
+    if kind == "symmetric":
+        return max(1, len(axes) - 1)
     return sum(2 if kind == "periodic" and axis.boundary == "periodic" else 1 for axis in axes)
 
 
@@ -53,7 +55,9 @@ def append_coordinates(
 
     ``"linear"`` gives ``s``, as neuraloperator's grid embedding does; on a periodic axis it jumps at the end
     of the box. ``"periodic"`` gives ``cos 2πs, sin 2πs`` there, which has no jump and is the same function on
-    every grid, and ``s`` on the other axes. ``"none"`` adds nothing.
+    every grid, and ``s`` on the other axes. ``"none"`` adds nothing. ``"symmetric"`` gives what rotations and
+    reflections of the last two axes about the centre of the box leave alone, the squared distance ``Σ (s - 1/2)²``
+    along these (Helwig et al. 2023, section 5), and ``s`` on axes before them.
 
     On a sphere, ``"latitude"`` gives ``sin φ`` and ``"position"`` gives ``cos φ cos λ, cos φ sin λ, sin φ``.
     """
@@ -62,7 +66,7 @@ def append_coordinates(
     if kind in SPHERICAL_COORDINATES:
         return torch.cat([u, *_on_sphere(u, axes, kind)], dim=1)
     space = u.shape[2:]
-    channels = [u]
+    channels, centred = [u], []
     for dim, (axis, size) in enumerate(zip(axes, space, strict=True)):
         if axis.nodes is None and not axis.is_descending:
             s = (torch.arange(size, dtype=u.dtype, device=u.device) + axis.offset) / size
@@ -70,11 +74,16 @@ def append_coordinates(
             s = torch.as_tensor(
                 (axis.coordinates(size) - axis.origin) / axis.length, dtype=u.dtype, device=u.device
             )
+        s = s.view(-1, *[1] * (len(space) - 1 - dim))
+        if kind == "symmetric" and dim >= len(space) - 2:
+            centred.append((s - 0.5).square())
+            continue
         smooth = kind == "periodic" and axis.boundary == "periodic"
         angle = 2 * math.pi * s
         for values in (angle.cos(), angle.sin()) if smooth else (s,):
-            along = values.view(-1, *[1] * (len(space) - 1 - dim))
-            channels.append(along.expand(u.shape[0], 1, *space))
+            channels.append(values.expand(u.shape[0], 1, *space))
+    if centred:
+        channels.append(torch.stack([c.expand(space) for c in centred]).sum(0).expand(u.shape[0], 1, *space))
     return torch.cat(channels, dim=1)
 
 

@@ -35,9 +35,30 @@ class PointwiseLinear(nn.Linear):
 
     def forward(self, u: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
         """Return ``W u + b`` at every point."""
-        dtype = torch.promote_types(u.dtype, self.weight.dtype)
-        with products_in("full", u.device):
-            return F.linear(u.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+        return pointwise_linear(u, self.weight, self.bias)
+
+
+def pointwise_linear(
+    u: Float[Tensor, "*points in_channel"],
+    weight: Float[Tensor, "out_channel in_channel"],
+    base: Float[Tensor, " out_channel"] | Float[Tensor, "*points out_channel"],
+    *,
+    precision: str = "full",
+) -> Float[Tensor, "*points out_channel"]:
+    """Return ``W u + b`` at every point, by weights that may be functions of parameters; see `PointwiseLinear`.
+
+    Args:
+        u: fields, channels last.
+        weight: ``W``.
+        base: ``b``, or a field to which the product is added.
+        precision: see `pdesurrogate.layers.precision`.
+    """
+    dtype = working_dtype(torch.promote_types(u.dtype, weight.dtype), precision)
+    u, weight, base = u.to(dtype), weight.to(dtype), base.to(dtype)
+    with products_in(precision, u.device):
+        if base.ndim == 1:
+            return F.linear(u, weight, base)
+        return torch.addmm(base.flatten(0, -2), u.flatten(0, -2), weight.t()).view_as(base)
 
 
 class PointwiseMLP(nn.Sequential):
@@ -64,14 +85,7 @@ class PointwiseMLP(nn.Sequential):
 
     def forward(self, u: Float[Tensor, "*points in_channel"]) -> Float[Tensor, "*points out_channel"]:
         """Return the perceptron's output at every point."""
-        weights = tuple(self.weights().values())
-        dtype = working_dtype(torch.promote_types(u.dtype, weights[0].dtype), self.precision)
-        with products_in(self.precision, u.device):
-            if self.memory == "speed" or needs_plain_operations(u, *weights):
-                return plain_mlp(u.to(dtype), *weights)
-            rows = u.to(dtype).reshape(-1, u.shape[-1]).contiguous()
-            y = _PointwiseMLP.apply(rows, *weights, self.precision)
-            return y.view(*u.shape[:-1], -1)
+        return pointwise_mlp(u, *self.weights().values(), memory=self.memory, precision=self.precision)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights by their names in `FourierLayerWeights`."""
@@ -89,6 +103,37 @@ def pointwise_map(in_channels: int, hidden: int, out_channels: int, **engine: An
     if hidden == 0:
         return PointwiseLinear(in_channels, out_channels)
     return PointwiseMLP(in_channels, hidden, out_channels, **engine)
+
+
+def pointwise_mlp(
+    u: Float[Tensor, "*points in_channel"],
+    weight1: Float[Tensor, "hidden in_channel"],
+    bias1: Float[Tensor, " hidden"],
+    weight2: Float[Tensor, "out_channel hidden"],
+    bias2: Float[Tensor, " out_channel"],
+    *,
+    memory: str = "lean",
+    precision: str = "full",
+) -> Float[Tensor, "*points out_channel"]:
+    """Return ``W₂ σ(W₁ u + b₁) + b₂`` at every point, by weights that may be functions of parameters.
+
+    Args:
+        u: fields, channels last.
+        weight1: ``W₁``.
+        bias1: ``b₁``.
+        weight2: ``W₂``.
+        bias2: ``b₂``.
+        memory: ``"speed"`` keeps all activations for the backward pass, anything else only the input.
+        precision: see `pdesurrogate.layers.precision`.
+    """
+    weights = weight1, bias1, weight2, bias2
+    dtype = working_dtype(torch.promote_types(u.dtype, weight1.dtype), precision)
+    with products_in(precision, u.device):
+        if memory == "speed" or needs_plain_operations(u, *weights):
+            return plain_mlp(u.to(dtype), *weights)
+        rows = u.to(dtype).reshape(-1, u.shape[-1]).contiguous()
+        y = _PointwiseMLP.apply(rows, *weights, precision)
+        return y.view(*u.shape[:-1], -1)
 
 
 def plain_mlp(u: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:

@@ -139,6 +139,8 @@ class CapturedStep:
             finally:
                 torch.set_autocast_cache_enabled(cached)
         self._replay()
+        # A replay changes weights behind torch's back; what is kept with their versions must hear of it.
+        torch.autograd.graph.increment_version(self._weights)
         return self._result
 
     def _step(self) -> Tensor:

@@ -58,7 +58,11 @@ def train(config: dict[str, Any]) -> float:
     optimisation = Optimisation(**config["optim"])
     group_size = region_parallel_size(config["trainer"])
     data = open_data(
-        config["data"], num_steps=unroll.num_steps, seed=config["seed"], ranks_per_window=group_size
+        config["data"],
+        num_steps=unroll.num_steps,
+        seed=config["seed"],
+        ranks_per_window=group_size,
+        augment=config.get("augment"),
     )
     if isinstance(loss, RegionalLoss):
         loss.check_grid(data.grid, data.spec.axis_names)
@@ -81,6 +85,9 @@ def train(config: dict[str, Any]) -> float:
 def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Surrogate:
     """Build the surrogate that a configuration asks for, with statistics of the train split.
 
+    For a model that commutes with a point group they are those of all transformed copies of the split, so that the
+    normalisation commutes with it too.
+
     Raises:
         ValueError: if the model cannot work on these fields or this grid.
     """
@@ -93,9 +100,12 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
         "training_grid": list(data.grid),
         "versions": {"pdesurrogate": __version__, "torch": str(torch.__version__)},
     }
+    normaliser = data.fit_normaliser()
+    if (action := getattr(model, "channel_action", None)) is not None:
+        normaliser = normaliser.symmetrised(action)
     surrogate = Surrogate(
         data.spec,
-        data.fit_normaliser(),
+        normaliser,
         model,
         history=history,
         horizon=horizon,

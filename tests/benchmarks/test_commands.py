@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import (
     calibrate,
+    gfno,
     gpu,
     halo_error,
     machine,
@@ -39,6 +40,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(spectral, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(optimiser, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(calibrate, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(gfno, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(multigrid, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
@@ -178,6 +180,17 @@ def test_regions_are_measured_against_the_whole_box_and_the_error_by_halo(tmp_pa
     page = tables.page({"tiny": found})
     assert "| halo | 0 coarser views | 1 coarser view |" in page
     assert "| plain | 16 |" in page
+
+
+def test_a_step_of_gfno_is_measured_against_an_fno_as_large_and_its_symmetry_checked(tmp_path):
+    gfno.main(["grid=8", "num_modes=4", "width=2", "history=1", "batch=1", "repeats=2", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert found["equality"]["after rotation"] < 1e-5
+    ours, fno = (found["parameters"][name] for name in (gfno.OURS, gfno.PLAIN))
+    assert 0.5 < ours / fno < 2
+    assert "pdesurrogate, fno" in tables.page({"tiny": found})
+    with pytest.raises(OptionError, match=r"holds no models/GFNO.py.*divelab/AIRS"):
+        gfno.main([f"release={tmp_path}"])
 
 
 def test_the_problem_of_the_halo_is_advection_with_diffusion():

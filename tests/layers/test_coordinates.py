@@ -5,6 +5,7 @@ import torch
 
 from pdesurrogate.fields import Axis
 from pdesurrogate.fields.fourier import resample
+from pdesurrogate.fields.point_group import point_group, transform
 from pdesurrogate.fields.spherical.grid import SphericalGrid, spherical_axes
 from pdesurrogate.layers import append_coordinates, check_coordinates, num_coordinate_channels
 
@@ -78,3 +79,15 @@ def test_each_geometry_has_coordinates_of_its_own():
         check_coordinates("periodic", "sphere")
     with pytest.raises(ValueError, match="Allowed: none, linear, periodic"):
         check_coordinates("latitude")
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+@pytest.mark.parametrize("size", [6, 7])
+def test_symmetric_coordinates_are_left_alone_by_rotations_and_reflections_about_the_centre(offset, size):
+    axes = (Axis("z", 1.0), *(Axis(name, 2.0, offset=offset) for name in "yx"))
+    group = point_group("p4m")
+    found = append_coordinates(torch.zeros(1, 1, 3, size, size), axes, "symmetric")
+    assert found.shape[1] == 1 + num_coordinate_channels(axes, "symmetric") == 3
+    assert found[0, 1:].flatten(1).std(dim=1).min() > 0.05
+    for element in group.elements:
+        torch.testing.assert_close(transform(found, element, torch.eye(3), axes), found)

@@ -11,6 +11,7 @@ from pdesurrogate.models import MODELS
 
 SMALL_OPTIONS = {
     "fno": {"width": 6, "depth": 2, "num_modes": 6},
+    "gfno": {"width": 3, "depth": 2, "num_modes": 6},
     "localno": {"width": 6, "depth": 2, "num_modes": 6, "radius": 0.3, "reference_grid": 16},
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
     "mgtfno": {
@@ -37,6 +38,7 @@ VARIANTS = {
         },
     ),
     "localno, control": ("localno", {**SMALL_OPTIONS["localno"], "local": "conv", "depthwise": True}),
+    "gfno p4m": ("gfno", {"group": "p4m", "width": 2, "depth": 2, "num_modes": 6}),
     "fno with positions": ("fno", {**SMALL_OPTIONS["fno"], "coordinates": "periodic"}),
     "mgtfno of unet": (
         "mgtfno",
@@ -120,6 +122,15 @@ def configurations():
     return {**known, **VARIANTS}
 
 
+def fitted(kind, options, case):
+    """Options for a case: the groups with quarter turns work on square boxes alone, and on a line there are none."""
+    *_, width = case.grid
+    is_square = len(set(case.spec.lengths[-2:])) == 1 and case.grid[-2:] == (width, width)
+    if kind != "gfno" or is_square:
+        return options
+    return {**options, "group": "pmm" if case.spec.ndim > 1 else "p1"}
+
+
 def suits(configuration, geometry):
     """Whether a configuration declares a geometry; a peer's adapter learns its own with its options."""
     kind, _ = configurations()[configuration]
@@ -129,7 +140,7 @@ def suits(configuration, geometry):
 def build(configuration, case, **changes):
     kind, options = configurations()[configuration]
     torch.manual_seed(0)
-    options = {**options, **changes}
+    options = {**fitted(kind, options, case), **changes}
     return MODELS.build(kind, case.spec, case.history, case.horizon, **options).eval()
 
 

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pdesurrogate.fields import Axis, Batch, DataSpec, Field
 from pdesurrogate.fields.fourier import keep_tables
+from pdesurrogate.layers.derived_weights import DerivedWeight
 from pdesurrogate.models.fno import FNO
 from pdesurrogate.training import module as training_module
 from pdesurrogate.training import run as training_run
@@ -40,6 +41,18 @@ class Rerun:
                 result.copy_(step())
 
         return replay, result
+
+
+class Untold(Rerun):
+    """As a graph's replays do, these change weights without raising the version that torch counts."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+
+    def record(self, step):
+        _, result = super().record(step)
+        return lambda: [w.data.add_(1.0) for w in self.weights], result
 
 
 def build_model(device="cpu"):
@@ -299,3 +312,19 @@ def test_no_step_waits_for_the_device(compose_train, monkeypatch, unroll, loss):
 def test_the_guard_sees_a_number_that_is_read():
     with RefuseToWait(), pytest.raises(AssertionError, match="_local_scalar_dense"):
         float(torch.ones(2).sum())
+
+
+def test_weights_derived_from_parameters_are_built_anew_after_a_replay():
+    model = build_model()
+    optimiser, _ = optimise(model)
+    weights = list(model.parameters())
+    step = CapturedStep(
+        partial(losses_of, model), optimiser, max_norm=None, warm_up=0, recorder=Untold(weights)
+    )
+    derived = DerivedWeight(lambda w: 2 * w)
+    with torch.no_grad():
+        for seed in range(3):
+            with torch.enable_grad():
+                step(make_batch(seed))
+            assert torch.equal(derived(weights[0]), 2 * weights[0])
+    assert derived.num_built == 3

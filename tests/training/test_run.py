@@ -58,6 +58,7 @@ SMALL_OPTIONS = {
     "tfno": (*FNO, "rank=0.5", "joint=true"),
     "localno": (*FNO, "radius=0.3", "reference_grid=16"),
     "unet": ("width=4", "multipliers=[1,2]", "num_blocks=1"),
+    "gfno": ("width=3", "num_modes=6", "depth=2", "group=p4m"),
     "mgtfno": ("base=fno", "base_options={width: 4, depth: 2, num_modes: 4}"),
 }
 """Options for the suite's speed; a model without an entry runs with its defaults."""

@@ -1,0 +1,204 @@
+"""The training step of G-FNO against the authors' code, and against an FNO with as many parameters.
+
+    python -m benchmarks.gfno release=FOLDER name=gfno_p4
+    python -m benchmarks.gfno group=p4m num_modes=64 grid=96 width=7 batch=4 history=2 release=FOLDER name=gfno_p4m
+
+``FOLDER`` holds the authors' models, ``OpenPDE/G-FNO/models`` of github.com/divelab/AIRS with ``utils.py`` beside it;
+it is imported and run as it is. Without it the step is timed against the FNO alone. The release has no weights of ours:
+its model is checked to have as many parameters as ours with ``reproduce_release=true``, and its output to turn with its
+input as ours does. Grids are square, as ours must be; on others the release is not equivariant (its positions are off
+the centre there).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.fields.point_group import point_group
+from pdesurrogate.models import MODELS
+from pdesurrogate.models.equivariance import equivariance_error
+from pdesurrogate.models.matching import match_parameters, num_real_parameters
+from pdesurrogate.training.optimisation import Optimisation
+
+from .harness import CLOCKS, NotEqualError, compare, interleave
+from .machine import ALLOCATORS, tune_allocator
+from .options import OptionError, parse_options, require_one_of, run_command
+from .record import Record, check_name
+
+OURS = "pdesurrogate"
+PLAIN = "pdesurrogate, fno"
+RELEASE = "G-FNO, the authors' code"
+SPEC = DataSpec((Field("u"),), (Axis("y", 1.0), Axis("x", 1.0)), 1.0)
+EQUIVARIANCE = 1e-4
+"""Allowed equivariance error in float32."""
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """What can be given as ``key=value``."""
+
+    group: str = "p4"
+    grid: int = 64
+    num_modes: int = 24
+    width: int = 10
+    history: int = 10
+    batch: int = 20
+    release: str = ""
+    threads: int = 1
+    clock: str = "auto"
+    repeats: int = 7
+    allocator: str = "tuned"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("grid", "num_modes", "width", "history", "batch", "threads", "repeats"):
+            if getattr(self, key) < 1:
+                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_one_of("group", self.group, ["p4", "p4m"])
+        require_one_of("clock", self.clock, ["auto", *CLOCKS])
+        require_one_of("allocator", self.allocator, ALLOCATORS)
+        check_name(self.name)
+        if self.release and not (Path(self.release) / "models" / "GFNO.py").is_file():
+            raise OptionError(
+                f"release is {self.release!r}, which holds no models/GFNO.py; give the folder OpenPDE/G-FNO of a clone "
+                "of github.com/divelab/AIRS."
+            )
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure, print, and write if there is a name."""
+    options = parse_options(GroupOptions, words)
+    torch.set_num_threads(options.threads)
+    clock = ("thread" if options.threads == 1 else "wall") if options.clock == "auto" else options.clock
+    settings = {
+        "threads": options.threads,
+        "clock": clock,
+        "allocator": tune_allocator(options.allocator),
+        "repeats": options.repeats,
+        "precision": "full",
+    }
+    models = contestants(options)
+    title = (
+        f"gfno {options.group}, {options.grid} x {options.grid}, modes {options.num_modes}, width {options.width}, "
+        f"batch {options.batch}"
+    )
+    record = Record("gfno", title, words, settings)
+    record.add("parameters", {name: num_real_parameters(model) for name, (model, _) in models.items()})
+    record.add("equality", check(options, models))
+    history = torch.randn(options.batch, options.history, 1, options.grid, options.grid)
+    target = torch.randn(options.batch, 1, 1, options.grid, options.grid)
+    runs = {name: _step(model, call, history, target) for name, (model, call) in models.items()}
+    seconds = interleave(runs, repeats=options.repeats, clock=CLOCKS[clock], warmup=1)
+    rows = compare(seconds, RELEASE if options.release else PLAIN)
+    for name, row in rows.items():
+        ratio = f"{row['speedup']['median']:.2f}x" if row.get("speedup") else ""
+        print(f"{name:28s} {row['milliseconds']['median']:9.1f} ms  {ratio}")
+    record.add("phases", {"step": rows})
+    print(f"equality: {record.content['equality']}, parameters: {record.content['parameters']}")
+    if options.name:
+        print(f"written to {record.write(options.name).name}")
+
+
+def contestants(options: GroupOptions) -> dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]]:
+    """Return ours, an FNO as large, and the authors' model where it is given, each with its call on a history."""
+    sizes = {"num_modes": options.num_modes, "coordinates": "symmetric"}
+    torch.manual_seed(0)
+    chosen = {"group": options.group, "width": options.width, **sizes}
+    ours = MODELS.build("gfno", SPEC, options.history, 1, **chosen)
+    match = match_parameters("fno", SPEC, options.history, 1, sizes, num_real_parameters(ours))
+    fno = MODELS.build("fno", SPEC, options.history, 1, width=match.value, **sizes)
+    found: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]] = {
+        OURS: (ours, _ours(ours)),
+        PLAIN: (fno, _ours(fno)),
+    }
+    if options.release:
+        theirs = _release(options)
+        same = MODELS.build("gfno", SPEC, options.history, 1, **chosen, reproduce_release=True)
+        counts = num_real_parameters(theirs), num_real_parameters(same)
+        if counts[0] != counts[1]:
+            raise NotEqualError(f"the release has {counts[0]} parameters and ours of its size {counts[1]}.")
+        found[RELEASE] = theirs, _theirs(theirs)
+    return found
+
+
+def check(
+    options: GroupOptions, models: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]]
+) -> dict[str, float]:
+    """Return the largest equivariance error, of rotations and reflections of a scalar, unless it is no rounding.
+
+    Raises:
+        NotEqualError: if an equivariant model is not equivariant.
+    """
+    errors = []
+    for name, (_, call) in models.items():
+        if name == PLAIN:
+            continue
+        # Positions are symmetric about the middle of the array in the release, and about that of the box in ours.
+        offset = 0.5 if name == RELEASE else 0.0
+        spec = SPEC.replace(axes=tuple(Axis(axis.name, 1.0, offset=offset) for axis in SPEC.axes))
+        group, grid = point_group(options.group), (options.grid,) * 2
+        error = equivariance_error(lambda u, _, call=call: call(u), spec, group, options.history, grid)
+        if error > EQUIVARIANCE:
+            raise NotEqualError(f"{name} has the equivariance error {error:.1e}, allowed {EQUIVARIANCE:.0e}.")
+        errors.append(error)
+    return {"after rotation": float(f"{max(errors):.1e}")}
+
+
+def _ours(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda u: model(u, u.new_empty(len(u), 0))
+
+
+def _theirs(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def call(u: Tensor) -> Tensor:
+        future: Tensor = model(u.permute(0, 3, 4, 1, 2))
+        return future.permute(0, 3, 4, 1, 2)
+
+    return call
+
+
+def _release(options: GroupOptions) -> nn.Module:
+    """Import the authors' module from its folder and build the model of these sizes."""
+    sys.path.insert(0, options.release)
+    try:
+        module = importlib.import_module("models.GFNO")
+    finally:
+        sys.path.remove(options.release)
+    model: nn.Module = module.GFNO2d(
+        num_channels=1,
+        modes=options.num_modes // 2,
+        width=options.width,
+        initial_step=options.history,
+        reflection=options.group == "p4m",
+        grid_type="symmetric",
+    )
+    return model
+
+
+def _step(
+    model: nn.Module, call: Callable[[Tensor], Tensor], history: Tensor, target: Tensor
+) -> Callable[[], object]:
+    """Return forward, backward and the Adam step: fused on real weights, torch's own on complex ones."""
+    is_complex = any(p.is_complex() for p in model.parameters())
+    if is_complex:
+        optimiser: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), 1e-6)
+    else:
+        optimiser, _ = Optimisation(kind="adam", lr=1e-6, weight_decay=0.0).build(model.parameters(), 1000)
+
+    def run() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        torch.nn.functional.mse_loss(call(history), target).backward()
+        optimiser.step()
+
+    return run
+
+
+if __name__ == "__main__":
+    run_command(main)
