@@ -17,6 +17,8 @@ SMALL_OPTIONS = {
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
     "localno": {"width": 4, "depth": 2, "num_modes": 4, "radius": 0.3, "reference_grid": 16},
     "mgtfno": {"base": "fno", "base_options": {"width": 4, "depth": 2, "num_modes": 4}},
+    "specboost": {"base_options": {"width": 4, "depth": 1, "num_modes": 4}},
+    "ensemble": {"base_options": {"width": 4, "depth": 1, "num_modes": 4}},
 }
 """Options for the suite's speed; a model without an entry runs with its defaults."""
 VARIANTS = {"tfno, joint": ("tfno", {**SMALL_OPTIONS["tfno"], "joint": True, "factorisation": "tt"})}

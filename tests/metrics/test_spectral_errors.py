@@ -1,4 +1,4 @@
-"""Errors by scale are exact: Parseval on every grid, one mode in one band, a share of the energy in the fewest modes."""
+"""Errors by scale are exact: Parseval on every grid, one mode in one band, a share of energy in the fewest modes."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def test_components_of_a_vector_are_added_and_sides_of_a_box_count_in_physical_u
     total = nmse_spectrum(prediction, target, spec).sum(-1)
     torch.testing.assert_close(total, relative_l2(prediction, target, spec).square(), rtol=1e-10, atol=1e-12)
     x = torch.arange(18, dtype=torch.float64) / 18
-    along = torch.cos(2 * torch.pi * 2 * x).expand(1, 1, 3, 12, 18)  # 2 waves on a side of 2: one per unit length
+    along = torch.cos(2 * torch.pi * 2 * x).expand(
+        1, 1, 3, 12, 18
+    )  # 2 waves on a side of 2: one per unit length
     assert energy_spectrum(along, spec)[0, 0, 0].argmax() == 2  # bands count waves on the longest side
 
 
