@@ -187,7 +187,11 @@ class ClaimFile:
     def design(self, scale: str) -> dict[str, Any]:
         """Return what the numbers of a scale depend on, as plain types; sentences and bounds are no part of it."""
         parts = {"metric": self.metric, "sets": self.sets, "arms": self.arms, "scale": self.scales[scale]}
-        return {key: _plain(value) for key, value in parts.items()}
+        design = {key: _plain(value) for key, value in parts.items()}
+        for arm in design["arms"].values():
+            if arm["times"] == 1:  # what most arms are: a design says nothing of it
+                del arm["times"]
+        return design
 
 
 def names() -> list[str]:

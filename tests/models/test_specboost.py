@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from pdesurrogate.fields import DataSpec, Field
+from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.metrics.spectral_errors import SpectralErrors
 from pdesurrogate.models import MODELS
 from pdesurrogate.models.specboost import zero_last_layer
 from pdesurrogate.surrogate import Surrogate
+from pdesurrogate.training.optimisation import Optimisation
 
 SMALL = {"width": 4, "depth": 1, "num_modes": 4}
 
@@ -259,3 +261,51 @@ def test_a_single_model_does_not_know_how_uncertain_it_is(plane, sample_windows)
     assert surrogate.members() == {}
     with pytest.raises(ValueError, match="model=ensemble"):
         surrogate.rollout_with_spread(*sample_windows(plane), 2)
+
+
+def shifted_waves(num, seed, points=64, waves=12, shift=0.13):
+    """Fields of random waves with amplitudes 1/k, and the same shifted, which no map at a point can do."""
+    generator = torch.Generator().manual_seed(seed)
+    k = torch.arange(1, waves + 1, dtype=torch.float64)
+    cosine, sine = torch.randn(2, num, waves, generator=generator, dtype=torch.float64) / k
+    phases = 2 * torch.pi * k[:, None] * (torch.arange(points) / points - torch.tensor([[[0.0]], [[shift]]]))
+    fields = torch.einsum("nk,skx->snx", cosine, phases.cos()) + torch.einsum(
+        "nk,skx->snx", sine, phases.sin()
+    )
+    return fields.float()[:, :, None, None].unbind(0)
+
+
+def test_a_first_stage_without_the_high_modes_does_not_learn_them_and_a_second_one_with_them_does():
+    """Twelve waves, and a first stage of nine modes, four waves: the boosted sum has them all."""
+    spec = DataSpec((Field("u"),), (Axis("x", 1.0),), 1.0)
+    torch.manual_seed(0)
+    base = {"width": 12, "depth": 2, "num_modes": 9}
+    model = MODELS.build("specboost", spec, 1, 1, base_options=base, residual_options={"num_modes": 32})
+    inputs, targets = shifted_waves(256, seed=1)
+    unseen, truth = shifted_waves(64, seed=2)
+    none, epochs, batch = torch.zeros(256, 0), 30, 32
+    unlearned = []
+    for stage in range(2):
+        model.begin_stage(stage)
+        with torch.no_grad():
+            earlier = model.earlier(1, inputs, none) if stage else torch.zeros_like(targets)
+        residual = targets - earlier
+        if stage:
+            model.correction(1).scale.fill_(residual.square().mean().sqrt())
+        weights = [p for p in model.parameters() if p.requires_grad]
+        steps = epochs * len(inputs) // batch
+        optimiser, schedule = Optimisation(lr=5e-3, weight_decay=0.0).build(weights, steps)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(inputs)).split(batch):
+                optimiser.zero_grad()
+                errors = model(inputs[rows], none[rows]) - targets[rows]
+                (errors.flatten(1).norm(dim=1) / residual[rows].flatten(1).norm(dim=1)).mean().backward()
+                optimiser.step()
+                schedule.step()
+        found = SpectralErrors((64,), spec)
+        with torch.no_grad():
+            found.add(model(unseen, none[:64]), truth)
+        bands = [e[0, 5:13].sum() for e in found._energies]
+        unlearned.append(float(bands[0] / bands[1]))
+    assert unlearned[0] > 0.7
+    assert unlearned[1] < 0.05

@@ -5,14 +5,10 @@ from __future__ import annotations
 import csv
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from pdesurrogate.data.opening import open_data
-from pdesurrogate.data.store import StoreWriter
-from pdesurrogate.fields import Axis, DataSpec, Field
-from pdesurrogate.metrics.spectral_errors import SpectralErrors
 from pdesurrogate.models import MODELS
 from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.corrections import choose_shrinkage
@@ -396,55 +392,6 @@ def test_out_of_fold_residuals_are_those_of_models_that_have_not_seen_a_trajecto
     (run / "checkpoints" / "stage2" / "finished.pt").unlink()
     train(composed(wave_store, run, *terms, f"resume={run}"))
     assert torch.equal(used[1].values, known.values)
-
-
-@pytest.fixture(scope="module")
-def shifts(tmp_path_factory):
-    """256 random fields of 12 waves and the same fields shifted by 0.13, which no map at a point can do."""
-    root, points = tmp_path_factory.mktemp("shifts"), 64
-    spec = DataSpec((Field("u"),), (Axis("x", 1.0),), 1.0)
-    rng = np.random.default_rng(0)
-    x, k = np.arange(points) / points, np.arange(1, 13)
-    for split, num in {"train": 256, "valid": 32, "test": 64}.items():
-        amplitudes = rng.normal(size=(num, 2, 12)) / k
-        frames = [
-            np.einsum("nk,kx->nx", amplitudes[:, 0], np.cos(2 * np.pi * k[:, None] * (x - s)))
-            + np.einsum("nk,kx->nx", amplitudes[:, 1], np.sin(2 * np.pi * k[:, None] * (x - s)))
-            for s in (0.0, 0.13)
-        ]
-        with StoreWriter(
-            root / f"{split}.h5", spec=spec, grid=(points,), num_trajectories=num, times=np.arange(2.0),
-            attributes={"solver": "exact", "seed": 0},
-        ) as writer:  # fmt: skip
-            for i, both in enumerate(np.stack(frames, 1)[:, :, None].astype(np.float32)):
-                writer.write(i, both, np.zeros(0, np.float32))
-            writer.finish()
-    return root
-
-
-def test_a_first_stage_without_the_high_modes_does_not_learn_them_and_a_second_one_with_them_does(
-    shifts, tmp_path
-):
-    """Twelve waves, and a first stage of five: the boosted sum has them all."""
-    run = tmp_path / "run"
-    train(
-        composed(
-            shifts, run, "model=specboost", "++model.base_options={width: 12, depth: 2, num_modes: 9}",
-            "++model.residual_options={num_modes: 32}", "data.grid=64", "data.batch_size=32",
-            "trainer.max_epochs=30", "optim.lr=5e-3",
-        )
-    )  # fmt: skip
-    surrogate = Surrogate.load(run / "artifact.pt")
-    windows = open_data({"kind": "store", "root": str(shifts)}).windows("test")
-    batch = windows.batch(range(len(windows)))
-    unlearned = {}
-    for name, member in surrogate.members().items():
-        errors = SpectralErrors((64,), surrogate.spec)
-        with torch.no_grad():
-            errors.add(member.step(batch.history, batch.parameters), batch.future)
-        unlearned[name] = float(errors._energies[0, 0, 5:13].sum() / errors._energies[1, 0, 5:13].sum())
-    assert unlearned["stage 1 of 2"] > 0.7
-    assert unlearned["stage 2 of 2"] < 0.05
 
 
 def test_all_stages_are_one_run_of_weights_and_biases_with_their_spectra_as_curves(
