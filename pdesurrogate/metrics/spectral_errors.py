@@ -161,6 +161,11 @@ class SpectralErrors:
         spec: of the fields.
         dominant: modes by which the error is split in two; None for no split.
 
+    Attributes:
+        wavenumber: middle of each complete band in radians per unit length; the last band, of the corners, has none.
+        energies: mean squares of the errors and of the targets by field and band, added up.
+        count: samples and times that were added.
+
     Raises:
         ValueError: if the dominant modes were chosen on another grid.
     """
@@ -176,7 +181,7 @@ class SpectralErrors:
         self.wavenumber: Tensor = bands.centres
         self.dominant = dominant
         self._nmse = torch.zeros(shape, dtype=torch.float64)
-        self._energies = torch.zeros(2, *shape, dtype=torch.float64)  # of the error and of the target
+        self.energies = torch.zeros(2, *shape, dtype=torch.float64)  # of the error and of the target
         self._split = torch.zeros(2, 2, shape[0], dtype=torch.float64)  # the same of (dominant, others)
         self.count = 0
 
@@ -193,7 +198,7 @@ class SpectralErrors:
         require_spectrum(prediction, target, self.spec)
         error, energy = (energy_spectrum(u, self.spec).cpu() for u in (prediction - target, target))
         self._nmse += (error / energy.sum(-1, keepdim=True)).flatten(0, 1).sum(0)
-        self._energies += torch.stack([error.flatten(0, 1).sum(0), energy.flatten(0, 1).sum(0)])
+        self.energies += torch.stack([error.flatten(0, 1).sum(0), energy.flatten(0, 1).sum(0)])
         self.count += error.shape[0] * error.shape[1]
         if self.dominant is not None:
             for row, u in enumerate((prediction - target, target)):
@@ -209,13 +214,13 @@ class SpectralErrors:
     @property
     def relative(self) -> Float[Tensor, "field bands"]:
         """``ρ_b``, pooled over samples and times; NaN where the targets have no energy."""
-        return self._energies[0] / self._energies[1]
+        return self.energies[0] / self.energies[1]
 
     @property
     def by_range(self) -> dict[str, dict[str, Float[Tensor, " field"]]]:
         """``nmse`` and ``relative`` of low, middle and high wavenumbers, see `band_ranges`."""
         ranges = band_ranges(self.grid, self.spec)
-        sums = {name: self._energies[..., part].sum(-1) for name, part in ranges.items()}
+        sums = {name: self.energies[..., part].sum(-1) for name, part in ranges.items()}
         return {
             "nmse": {name: self.nmse[:, part].sum(-1) for name, part in ranges.items()},
             "relative": {name: error / energy for name, (error, energy) in sums.items()},

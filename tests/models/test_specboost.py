@@ -305,7 +305,7 @@ def test_a_first_stage_without_the_high_modes_does_not_learn_them_and_a_second_o
         found = SpectralErrors((64,), spec)
         with torch.no_grad():
             found.add(model(unseen, none[:64]), truth)
-        bands = [e[0, 5:13].sum() for e in found._energies]
+        bands = [e[0, 5:13].sum() for e in found.energies]
         unlearned.append(float(bands[0] / bands[1]))
     assert unlearned[0] > 0.7
     assert unlearned[1] < 0.05
