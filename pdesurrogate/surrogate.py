@@ -129,9 +129,24 @@ class Surrogate(nn.Module):
         parameters: Float[Tensor, "batch parameter"],
     ) -> Float[Tensor, "batch horizon channel *space"]:
         """Return the next ``horizon`` frames, physical units in and out; static fields are those of the last frame."""
-        output = self.model(
-            self.normaliser.normalise(history), self.normaliser.normalise_parameters(parameters)
-        )
+        return self.in_physical_units(self.model(*self.normalised(history, parameters)), history)
+
+    forward = step
+
+    def normalised(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        parameters: Float[Tensor, "batch parameter"],
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the model is given."""
+        return self.normaliser.normalise(history), self.normaliser.normalise_parameters(parameters)
+
+    def in_physical_units(
+        self,
+        output: Float[Tensor, "batch horizon channel *space"],
+        history: Float[Tensor, "batch history channel *space"],
+    ) -> Float[Tensor, "batch horizon channel *space"]:
+        """Return the frames that a model's output for a history, in physical units, stands for."""
         last = history[:, -1:]
         if self.predict == "increment":
             future = self.normaliser.advance(last, output)
@@ -139,7 +154,10 @@ class Surrogate(nn.Module):
             future = self.normaliser.denormalise(output)
         return torch.where(self._is_static, last, future) if self._has_static else future
 
-    forward = step
+    @property
+    def output_unit(self) -> Float[Tensor, " channel"]:
+        """What one unit of the model's output is in physical units."""
+        return self.normaliser.increment_std if self.predict == "increment" else self.normaliser.std
 
     def rollout(
         self,
@@ -156,6 +174,48 @@ class Surrogate(nn.Module):
             raise ValueError(f"steps is {steps}; a rollout has at least 1.")
         self.check_input(history, parameters)
         return self._frames(history, parameters, steps)
+
+    def members(self) -> dict[str, Surrogate]:
+        """Return forecasts whose scatter says how uncertain this one is, by name; none of a model that is alone.
+
+        They are those of a boosted model after each stage, and the members of an ensemble. They share its weights.
+        """
+        found: dict[str, nn.Module] = getattr(self.model, "members", dict)()
+        return {
+            name: Surrogate(
+                self.spec,
+                self.normaliser,
+                model,
+                history=self.history,
+                horizon=self.horizon,
+                predict=self.predict,
+            ).to(self._is_static.device)
+            for name, model in found.items()
+        }
+
+    def rollout_with_spread(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        parameters: Float[Tensor, "batch parameter"],
+        steps: int,
+    ) -> Iterator[tuple[Float[Tensor, "batch channel *space"], Float[Tensor, "batch channel *space"]]]:
+        """Yield the frames of `rollout`, each with the standard deviation over the rollouts of all members.
+
+        Raises:
+            ValueError: at the call, if the model has fewer than two members, or as `rollout`.
+        """
+        members = list(self.members().values())
+        if len(members) < 2:
+            raise ValueError(
+                f"a spread needs at least two members and this model has {len(members)}. Train an ensemble of seeds "
+                "(model=ensemble) or a boosted model (model=specboost)."
+            )
+        rollouts = [member.rollout(history, parameters, steps) for member in members]
+        frames = self.rollout(history, parameters, steps)
+        return (
+            (frame, torch.stack(others).std(0))
+            for frame, others in zip(frames, zip(*rollouts, strict=True), strict=True)
+        )
 
     def _frames(self, window: Tensor, parameters: Tensor, steps: int) -> Iterator[Tensor]:
         produced = 0

@@ -37,12 +37,13 @@ HEADER = f"""# Published claims, tested here
 This page is written by `python -m benchmarks.claims` from the files in `benchmarks/claims` and
 `benchmarks/results/claims`.
 
-Every model of a section has the same data, loss, optimiser and number of gradient steps, is trained once with each
-seed, and is tested with the weights that were best on the validation set. Errors are relative L2 on test trajectories
-that training never saw: after one step, averaged over all starts of a trajectory, and as the mean over a rollout. A
-grid other than the training grid is zero-shot. Behind each mean stands the range over seeds. Parameters are real
-degrees of freedom; a complex weight counts twice. The time is that of one training run, start-up and validation
-included: CPU time of all its threads on a CPU, elapsed time on a GPU, which runs may share.
+Every model of a section has the same data, loss, optimiser and, where its table has no column of them, number of
+gradient steps, is trained once with each seed, and is tested with the weights that were best on the validation set.
+Errors are relative L2 on test trajectories that training never saw: after one step, averaged over all starts of a
+trajectory, and as the mean over a rollout. A grid other than the training grid is zero-shot. Behind each mean stands
+the range over seeds. Parameters are real degrees of freedom; a complex weight counts twice. The time is that of one
+training run, start-up and validation included: CPU time of all its threads on a CPU, elapsed time on a GPU, which
+runs may share.
 
 A claim is a ratio of two means against a bound. Its 95 % interval is a bootstrap of {DRAWS} draws over seeds and test
 trajectories. **Reproduced**: the whole interval is below the bound. **Partly**: the mean is and the interval is not, or
@@ -145,18 +146,20 @@ def _set_table(file: ClaimFile, name: str, result: Mapping[str, Any]) -> list[st
     heads = [f"{MEASURES[m]}{'' if g == 1 else f', {g}x grid'}" for g, m in columns]
     facts = result["sets"][name]
     clock = "cpu_seconds" if result["settings"]["device"] == "cpu" else "seconds"
+    steps = sorted({run["steps"] for run in result["runs"] if run["set"] == name})
     rows = []
     for arm in file.arms:
         if runs := runs_of(result, arm, name):
             errors = [_error(error_table(runs, grid, measure)) for grid, measure in columns]
-            rows.append([_label(file, arm), _size(runs[0]), *errors, _time(runs, clock)])
+            own = [_words(sorted({run["steps"] for run in runs}))] if len(steps) > 1 else []
+            rows.append([_label(file, arm), _size(runs[0]), *own, *errors, _time(runs, clock)])
     persistence = [{"errors": facts["persistence"]}] if facts["persistence"] else []
     if persistence:
         errors = [_error(error_table(persistence, grid, measure)) for grid, measure in columns]
-        rows.append(["persistence", "", *errors, ""])
-    steps = sorted({run["steps"] for run in result["runs"] if run["set"] == name})
+        rows.append(["persistence", "", *([""] if len(steps) > 1 else []), *errors, ""])
     title = f"On {name}: {facts['training_windows']} training windows, {_words(steps)} steps"
-    return [f"{title}.", "", *_markdown(["", "parameters (spectral)", *heads, CLOCKS[clock]], rows)]
+    first = ["", "parameters (spectral)", *(["steps"] if len(steps) > 1 else [])]
+    return [f"{title}.", "", *_markdown([*first, *heads, CLOCKS[clock]], rows)]
 
 
 def _label(file: ClaimFile, arm: str) -> str:

@@ -30,7 +30,7 @@ class Run:
         seed: of weights and shuffling.
         overrides: all that is typed after ``train.py``, but for the folder.
         config: the composed configuration, but for seed and length.
-        steps: gradient steps.
+        steps: gradient steps, of a model of several stages those of each.
         folder: of checkpoints and artifact; its name has a digest of the overrides, so that what was trained with
             other settings is never taken for this run.
     """
@@ -162,7 +162,7 @@ def plan_runs(
                 overrides = merged(overrides, [_matched(file, scale_name, name, opened, device)])
             config = compose("train", overrides)
             batch = min(config["data"]["batch_size"], opened.num_windows)
-            length, steps = epochs_of(scale.steps, opened.num_windows // batch, scale.validations)
+            length, steps = epochs_of(arm.times * scale.steps, opened.num_windows // batch, scale.validations)
             entries.append((name, chosen, merged(overrides, length), config, steps))
     runs = []
     for seed in scale.seeds:

@@ -129,7 +129,7 @@ def is_finished(run: Run) -> bool:
 
 def command_of(run: Run) -> list[str]:
     """Return what is typed after ``train.py`` to start a run, or to go on with it."""
-    if (run.folder / "checkpoints" / "last.ckpt").is_file():
+    if any((run.folder / "checkpoints").rglob("last.ckpt")):
         return [f"resume={run.folder}"]
     return [*run.overrides, f"run_id={run.folder.name}", f"hydra.run.dir={run.folder}"]
 

@@ -65,6 +65,7 @@ class Arm:
         baseline: whether the others are compared with it; exactly one arm is.
         match: how it gets the size of another arm.
         sets: the data sets that it is trained on; all if empty.
+        times: how many times the steps of the scale it has; of a model of several stages, each stage.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Arm:
     baseline: bool = False
     match: Matching | None = None
     sets: tuple[str, ...] = ()
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Scale:
 
     Attributes:
         seeds: of weights and shuffling; every arm is trained with each.
-        steps: gradient steps of every run, rounded up to whole epochs: all arms have the same.
+        steps: gradient steps of every run, rounded up to whole epochs: all arms have the same, or a multiple of it.
         validations: about how many times a run is validated.
         grids: refinements of the test grid over the training grid.
         horizon: frames of the rollouts.
@@ -185,7 +187,11 @@ class ClaimFile:
     def design(self, scale: str) -> dict[str, Any]:
         """Return what the numbers of a scale depend on, as plain types; sentences and bounds are no part of it."""
         parts = {"metric": self.metric, "sets": self.sets, "arms": self.arms, "scale": self.scales[scale]}
-        return {key: _plain(value) for key, value in parts.items()}
+        design = {key: _plain(value) for key, value in parts.items()}
+        for arm in design["arms"].values():
+            if arm["times"] == 1:  # what most arms are: a design says nothing of it
+                del arm["times"]
+        return design
 
 
 def names() -> list[str]:
@@ -235,6 +241,8 @@ def _arm(content: Any, where: str) -> Arm:
     given = _section(Arm, content, where)
     if given.get("match") is not None:
         given["match"] = Matching(**_section(Matching, given["match"], f"{where}.match"))
+    if given.get("times", 1) < 1:
+        raise OptionError(f"{where}.times is {given['times']}; it must be at least 1.")
     return Arm(**given)
 
 

@@ -22,7 +22,7 @@ from .loader import WindowLoader, Windows
 from .memory import available_memory
 from .sampling import WindowBatches
 from .trajectories import DataSet, Trajectories
-from .views import Regridded, Strided
+from .views import Regridded, Strided, Subset
 from .windows import WindowIndex
 
 log = logging.getLogger(__name__)
@@ -136,6 +136,36 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         wanted = self.grid if grid is None else tuple(grid)
         regridded = Regridded(self.dataset.splits[split], wanted, self.regrid)
         return Strided(regridded, self.stride) if self.stride > 1 else regridded
+
+    def windows(self, split: str) -> Windows:
+        """Return all windows of a split, in order: number ``i`` is that of trajectory and start in its ``index``.
+
+        Raises:
+            ValueError: for an unknown split, and for ``"test"`` while a model is being fitted.
+        """
+        self._require(split)
+        return self._open(split)
+
+    def with_training_trajectories(self, indices: Sequence[int]) -> TrajectoryDataModule:
+        """Return a module of the same data that trains on some of the trajectories, renumbered from 0.
+
+        Raises:
+            ValueError: if there is no such trajectory.
+        """
+        splits = {**self.dataset.splits, "train": Subset(self.dataset.splits["train"], indices)}
+        return TrajectoryDataModule(
+            DataSet(self.dataset.name, splits, self.dataset.provenance),
+            history=self.history,
+            horizon=self.horizon,
+            stride=self.stride,
+            grid=self.grid,
+            regrid=self.regrid,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            cache=self.cache,
+            seed=self.seed,
+            ranks_per_window=self.ranks_per_window,
+        )
 
     def fit_normaliser(self) -> Normaliser:
         """Return the normalisation fitted to every frame of the train split at the loading grid.

@@ -18,6 +18,7 @@ from ..fields import DataSpec
 from ..fields.fourier import resample
 from ..fields.spherical.grid import spherical_grid
 from ..fields.spherical.resampling import resample_sphere
+from ..models.specboost import SpecBoost
 from ..surrogate import Surrogate
 
 
@@ -27,7 +28,8 @@ class Contender(Protocol):
 
     Attributes:
         label: what tables and legends call it.
-        role: ``"main"``, ``"compared"``, ``"coarse"`` or ``"persistence"``; decides the colour.
+        role: ``"main"``, ``"compared"``, ``"stage"`` (of one of them), ``"coarse"`` or ``"persistence"``; decides the
+            colour.
         history: number of frames that it needs.
     """
 
@@ -159,9 +161,10 @@ class Persistence:
 
 
 def line_up(main: tuple[Path, Surrogate], compared: Sequence[tuple[Path, Surrogate]]) -> list[Contender]:
-    """Return all rows: the model and its rivals, each followed by its coarse run, then persistence.
+    """Return all rows: the model and its rivals, each followed by its coarse run and its stages, then persistence.
 
-    A surrogate that does not say on which grid it was trained has no coarse run.
+    A surrogate that does not say on which grid it was trained has no coarse run. The stages of a boosted model are
+    what it forecast after each of them, but for the last, which is the model.
     """
     everyone = [main, *compared]
     rows: list[Contender] = []
@@ -170,6 +173,9 @@ def line_up(main: tuple[Path, Surrogate], compared: Sequence[tuple[Path, Surroga
         rows.append(native)
         if "training_grid" in surrogate.provenance:
             rows.append(Coarse(native, tuple(surrogate.provenance["training_grid"])))
+        if isinstance(surrogate.model, SpecBoost):
+            *earlier, _ = surrogate.members().items()
+            rows += [Native(member, f"{label}, {name}", path, role="stage") for name, member in earlier]
     return [*rows, Persistence()]
 
 

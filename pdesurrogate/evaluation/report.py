@@ -14,7 +14,7 @@ from .charts import Series, line_chart, percent, plain_number
 from .contenders import Coarse, Contender
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
-from .tables import accuracy_table, colour_class, details_table
+from .tables import accuracy_table, colour_class, details_table, scales_table
 from .typography import counted, on_grid, typeset
 from .verdict import second_sentence, verdict
 
@@ -155,12 +155,19 @@ def _scales(evaluation: Evaluation) -> str:
         for index, field in enumerate(evaluation.spec.forecast_fields):
             title = f"{field.name}, {on_grid(grid)}"
             charts.append((title, _spectrum_chart(evaluation, grid, index, title)))
+    for index, field in enumerate(evaluation.spec.forecast_fields):
+        for kind, title in (("nmse", "squared error by scale"), ("relative", "what is not learned")):
+            name = f"{field.name}, {title}"
+            charts.append((name, _errors_chart(evaluation, kind, index, name)))
     caption = (
         f"<b>Figure 2.</b> Mean square by radial wavenumber band in the last frame, number {evaluation.horizon}. "
         "Where the error is as large as the truth, the prediction is no better than one that leaves that scale out; "
-        "at twice the truth it has nothing to do with it. The bin of the spectrum’s corners is in metrics.json."
+        "at twice the truth it has nothing to do with it. <i>Squared error by scale</i>: its share of the energy of "
+        "the truth, over all frames of the rollouts; the bands add up to the NMSE. <i>What is not learned</i>: the "
+        "same over the energy of the truth in that band alone. The bin of the spectrum’s corners is in metrics.json."
     )
-    return _section("scales", "Error by scale", _figure(charts, caption))
+    content = _figure(charts, caption) + scales_table(evaluation)
+    return _section("scales", "Error by scale", content)
 
 
 def _spectrum_chart(evaluation: Evaluation, grid: tuple[int, ...], field: int, title: str) -> str:
@@ -191,6 +198,29 @@ def _spectrum_chart(evaluation: Evaluation, grid: tuple[int, ...], field: int, t
         log_x=True,
         y_limits=(top * 1e-12, top * 10),
         mark=(nyquist, "training grid ends") if grid != evaluation.training_grid else None,
+    )
+
+
+def _errors_chart(evaluation: Evaluation, kind: str, field: int, title: str) -> str:
+    lines = []
+    for contender in evaluation.contenders:
+        errors = evaluation.score(contender, evaluation.training_grid).spectral_errors
+        if errors is None or contender.role in ("coarse", "persistence"):
+            continue
+        values = errors.nmse if kind == "nmse" else errors.relative
+        k = errors.wavenumber.tolist()
+        style, dash = colour_class(evaluation, contender), "5 3" if contender.role == "stage" else ""
+        lines.append(Series(contender.label, style, k, values[field, : len(k)].tolist(), dash=dash))
+    top = max((y for s in lines for y in s.y if math.isfinite(y)), default=1.0)
+    return line_chart(
+        lines,
+        title=f"{title[0].upper()}{title[1:]}, {on_grid(evaluation.training_grid)}",
+        x_label="wavenumber (rad per unit length)",
+        y_label="share of the energy" if kind == "nmse" else "error ÷ energy of the band",
+        log_x=True,
+        y_limits=(top * 1e-12, max(top, 1e-300)),
+        level=1.0 if kind == "relative" else None,
+        y_include=(1.0,) if kind == "relative" else (),
     )
 
 

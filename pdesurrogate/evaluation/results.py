@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..fields import DataSpec
 from ..metrics import MetricTable
+from ..metrics.spectral_errors import SpectralErrors
 from ..metrics.table import mean_interval, plain
 from .cases import Case
 from .contenders import Coarse, Contender, Native
@@ -214,4 +215,22 @@ def _score(score: Score) -> dict[str, Any]:
         }
         for lead, s in sorted(score.spectra.items())
     ]
+    if score.spectral_errors is not None:
+        content["spectral_errors"] = _spectral_errors(score.spectral_errors)
     return content
+
+
+def _spectral_errors(errors: SpectralErrors) -> dict[str, Any]:
+    return {
+        "over": "all frames of the rollouts",
+        "wavenumber": plain(errors.wavenumber),
+        "dims": ["field", "band"],
+        "last_band": "corners of the spectral box",
+        "nmse": plain(errors.nmse),
+        "relative": plain(errors.relative),
+        "by_range": {
+            kind: {name: plain(values) for name, values in ranges.items()}
+            for kind, ranges in errors.by_range.items()
+        },
+        "modes": {name: plain(values) for name, values in errors.split.items()},
+    }

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..durable import durable_write
+from ..metrics.spectral_errors import DominantModes
 from ..version import __version__
 from .cases import show_cases
 from .contenders import Native, native_of
@@ -54,6 +55,8 @@ def evaluate(config: dict[str, Any]) -> float:
 def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
     """Score all contenders on all grids, time them, and look at the extreme cases."""
     begin = time.perf_counter()
+    chosen = plan.main.provenance.get("dominant_modes")
+    dominant = None if chosen is None else DominantModes.from_dict(chosen)
     scores = []
     for grid, truth in plan.truths.items():
         count = counted(len(truth.indices), "test trajectory", "test trajectories")
@@ -65,6 +68,7 @@ def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
             horizon=plan.horizon,
             metrics=plan.metrics,
             batch_size=plan.batch_size,
+            dominant=dominant,
         )
     home = plan.truths[plan.training_grid]
     window = home.frames([home.indices[0]], 0, home.lead_in)
@@ -109,7 +113,9 @@ def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any
     sections["How the test data were made"] = {
         key: value for key, value in dict(test_facts).items() if key not in ("equation", "Conventions")
     }
-    natives = list(dict.fromkeys(n for c in plan.contenders if (n := native_of(c))))
+    natives = list(
+        dict.fromkeys(n for c in plan.contenders if (n := native_of(c)) is not None and n.role != "stage")
+    )
     for contender in natives:
         sections[f"Artifact: {contender.label}"] = _artifact_facts(contender)
     sections["Software"] = {

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..fields import DataSpec
 from ..metrics import METRICS, MetricTable, error_spectrum
+from ..metrics.spectra import has_spectrum
+from ..metrics.spectral_errors import DominantModes, SpectralErrors
 from .contenders import Contender
 from .truth import Truth
 
@@ -47,6 +49,7 @@ class Score:
         rollout: a table (trajectory, lead time, field) by metric.
         one_step: a table (trajectory, start, field) by metric; the first frame after every window.
         spectra: mean spectra by lead time (1 is the first forecast frame).
+        spectral_errors: errors by scale over all frames of the rollouts; None where there is no spectrum.
     """
 
     contender: Contender
@@ -55,6 +58,7 @@ class Score:
     rollout: dict[str, MetricTable] = field(default_factory=dict)
     one_step: dict[str, MetricTable] = field(default_factory=dict)
     spectra: dict[int, MeanSpectra] = field(default_factory=dict)
+    spectral_errors: SpectralErrors | None = None
 
 
 @torch.no_grad()  # inference mode would poison cached transform tables for later training
@@ -66,6 +70,7 @@ def score(
     horizon: int,
     metrics: Sequence[str],
     batch_size: int,
+    dominant: DominantModes | None = None,
 ) -> list[Score]:
     """Score all contenders on one grid.
 
@@ -76,6 +81,7 @@ def score(
         horizon: frames of a rollout.
         metrics: registered names.
         batch_size: trajectories rolled out, or windows advanced, together.
+        dominant: modes whose errors are told from those of the others, where they were chosen on this grid.
     """
     scores = [Score(c, truth.grid, refused=c.refuses(truth.grid)) for c in contenders]
     running = [s for s in scores if not s.refused]
@@ -84,6 +90,9 @@ def score(
     for s in running:
         s.rollout = {name: MetricTable(names) for name in metrics}
         s.one_step = {name: MetricTable(names) for name in metrics}
+        if has_spectrum(spec):
+            of_grid = dominant if dominant is not None and dominant.grid == truth.grid else None
+            s.spectral_errors = SpectralErrors(truth.grid, spec, of_grid)
 
     def measure(tables: dict[str, MetricTable], ids: Sequence[int], p: Tensor, t: Tensor, lead: int) -> None:
         for name, function in functions.items():
@@ -120,8 +129,10 @@ def _roll_out(
         for s, forecast in zip(running, forecasts, strict=True):
             prediction = next(forecast)[:, None]
             measure(s.rollout, ids, prediction, target[:, None], lead - 1)
-            if spec.is_periodic and spec.geometry == "plane" and lead in (1, horizon):
-                _add_spectra(s, prediction, target[:, None], spec, lead)
+            if s.spectral_errors is not None:
+                s.spectral_errors.add(prediction, target[:, None])
+                if lead in (1, horizon):
+                    _add_spectra(s, prediction, target[:, None], spec, lead)
 
 
 def _step_everywhere(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 
 from ..metrics.table import FEWEST_SAMPLES
@@ -90,6 +91,46 @@ def details_table(evaluation: Evaluation) -> str:
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     rows = _rows(evaluation, [s.contender for s in scores], columns)
     return _captioned("table-2", caption, f"<tr>{top}</tr>", rows)
+
+
+def scales_table(evaluation: Evaluation) -> str:
+    """Return squared errors by range of wavenumbers on the training grid: where they sit, and what is not learned."""
+    grid = evaluation.training_grid
+    scores = [s for s in evaluation.scores if s.grid == grid and s.spectral_errors is not None]
+    columns: list[dict[str, str]] = []
+    heads = ["Model"]
+
+    def add(head: str, values: Sequence[float]) -> None:
+        heads.append(head)
+        columns.append(
+            {
+                s.contender.label: f"<td>{format(v, '.3g') if math.isfinite(v) else '—'}</td>"
+                for s, v in zip(scores, values, strict=True)
+            }
+        )
+
+    found = [s.spectral_errors for s in scores if s.spectral_errors is not None]
+    add("NMSE", [float(e.nmse.sum(1).mean()) for e in found])
+    for kind, words in (("nmse", "share of the NMSE"), ("relative", "relative")):
+        for name in found[0].by_range[kind]:
+            add(f"{name}, {words}", [float(e.by_range[kind][name].mean()) for e in found])
+    for name in found[0].split:
+        add(f"{name.replace('_', '-')} modes", [float(e.split[name].mean()) for e in found])
+    caption = (
+        f"<b>Table 3.</b> Squared error by scale on the training grid, {on_grid(grid)}, over all frames of the "
+        "rollouts, mean over fields. Wavenumbers are low up to a quarter of the largest, high beyond three quarters. "
+        "<i>Share of the NMSE</i>: the error of the range over the energy of the truth; the three add up to the NMSE. "
+        "<i>Relative</i>: over the energy of the truth in that range; 1 is what predicting nothing there scores."
+    )
+    if found[0].dominant is not None:
+        share = 100 * found[0].dominant.share
+        caption += (
+            f" <i>Dominant modes</i>: the fewest that hold {share:g} % of the energy of the training targets; "
+            "relative, as are the others."
+        )
+    top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
+    rows = _rows(evaluation, [s.contender for s in scores], columns)
+    return _captioned("table-3", caption, f"<tr>{top}</tr>", rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:

@@ -45,15 +45,7 @@ def error_spectrum(
     Raises:
         ValueError: if an axis is not periodic, or the shapes differ.
     """
-    if not spec.is_periodic or spec.geometry != "plane":
-        raise ValueError(
-            f"a radial spectrum needs a periodic box; the axes {spec.axis_names} of this {spec.geometry} "
-            f"have the boundaries {spec.boundaries}."
-        )
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must have one shape."
-        )
+    require_spectrum(prediction, target, spec)
     bands = RadialBands(tuple(target.shape[3:]), spec.lengths)
 
     def spectrum(u: Tensor) -> Tensor:
@@ -63,3 +55,27 @@ def error_spectrum(
     return Spectra(
         bands.centres.to(target.device), spectrum(target), spectrum(prediction), spectrum(prediction - target)
     )
+
+
+def has_spectrum(spec: DataSpec) -> bool:
+    """Return whether fields have a spectrum without leakage: on a periodic box."""
+    return spec.is_periodic and spec.geometry == "plane"
+
+
+def require_spectrum(prediction: Tensor, target: Tensor, spec: DataSpec) -> None:
+    """Refuse fields that have no radial spectrum, or are not of one shape.
+
+    At an end that is not periodic the Fourier series jumps, and the jump's ``1/κ`` tail would pass for small scales.
+
+    Raises:
+        ValueError: naming the boundaries, or both shapes.
+    """
+    if not has_spectrum(spec):
+        raise ValueError(
+            f"a radial spectrum needs a periodic box; the axes {spec.axis_names} of this {spec.geometry} "
+            f"have the boundaries {spec.boundaries}."
+        )
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must have one shape."
+        )

@@ -7,17 +7,19 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 
 from ..deploy.artifact import read_plain
 from ..durable import durable_write
 
 log = logging.getLogger(__name__)
 
+LAST = "last.ckpt"
 _STEPS_BETWEEN_AGREEMENTS = 20
 
 
@@ -45,11 +47,13 @@ class TrainingInterrupted(Exception):
     """
 
 
-class KeepLast(lightning.Callback):
+class KeepLast(Checkpoint):
     """Save ``last.ckpt`` after every epoch, every few minutes, and on Ctrl-C.
 
     The first Ctrl-C lets the running step finish, saves and stops; a second one stops at once, and then
-    the checkpoint before it is what remains.
+    the checkpoint before it is what remains. After the last step of an epoch, the epoch's validation is part of what
+    is saved: it comes first. As a checkpoint callback it takes its turn after the one that keeps the best weights, if
+    that stands before it, and so saves what the other has just found.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -58,11 +62,12 @@ class KeepLast(lightning.Callback):
     """
 
     def __init__(self, folder: Path, minutes: float, resume_command: str) -> None:
-        self.path = folder / "last.ckpt"
+        self.path = folder / LAST
         self._interval = 60.0 * minutes
         self._resume_command = resume_command
         self._saved_at = time.monotonic()
         self._interrupted = False
+        self._stops_after_epoch = False
         self._previous: Any = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -83,16 +88,19 @@ class KeepLast(lightning.Callback):
                 return
             due = trainer.strategy.broadcast(due)
             interrupted = trainer.strategy.reduce_boolean_decision(interrupted, all=False)
+        if trainer.is_last_batch:
+            self._stops_after_epoch = interrupted
+            return
         if due or interrupted:
             self._save(trainer)
         if interrupted:
-            raise TrainingInterrupted(
-                f"Stopped after step {trainer.global_step}; nothing is lost. Go on with: {self._resume_command}"
-            )
+            self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the state after the epoch."""
+        """Save the state after the epoch, and stop if Ctrl-C was pressed in its last step."""
         self._save(trainer)
+        if self._stops_after_epoch:
+            self._stop(trainer)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""
@@ -103,6 +111,11 @@ class KeepLast(lightning.Callback):
     def _save(self, trainer: lightning.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
+
+    def _stop(self, trainer: lightning.Trainer) -> NoReturn:
+        raise TrainingInterrupted(
+            f"Stopped after step {trainer.global_step}; nothing is lost. Go on with: {self._resume_command}"
+        )
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         if self._interrupted:

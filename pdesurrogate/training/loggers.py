@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from ..registry import did_you_mean
+
+
+class InStages(Logger):
+    """A logger of a run whose stages are fitted one after the other: the stage stands before a metric's name.
+
+    Attributes:
+        stage: name of the stage; nothing is added where it is empty.
+    """
+
+    stage: str = ""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log metrics of the stage."""
+        named = {f"{self.stage}/{name}": value for name, value in metrics.items()} if self.stage else metrics
+        super().log_metrics(dict(named), step)  # type: ignore[safe-super]  # that of the logger beside it
+
+
+class StagedCSVLogger(InStages, CSVLogger):
+    """Metrics as a table in a file."""
+
+
+class StagedWandbLogger(InStages, WandbLogger):
+    """Metrics in one run of Weights & Biases."""
+
 
 _KINDS = ("none", "csv", "wandb")
 _MODES = ("offline", "online", "disabled")
@@ -16,7 +41,7 @@ _MODES = ("offline", "online", "disabled")
 
 def build_loggers(
     section: Mapping[str, Any], run_dir: Path, run_id: str, config: Mapping[str, Any]
-) -> list[Logger]:
+) -> list[InStages]:
     """Return the loggers that the ``logger`` section asks for.
 
     A resumed run adds a new part to its CSV files and goes on with the same W&B run.
@@ -32,13 +57,13 @@ def build_loggers(
     if kind == "none":
         return []
     if kind == "csv":
-        return [CSVLogger(save_dir=run_dir, name="csv", flush_logs_every_n_steps=50)]
+        return [StagedCSVLogger(save_dir=run_dir, name="csv", flush_logs_every_n_steps=50)]
     mode = section.get("mode", "offline")
     if mode not in _MODES:
         raise ValueError(
             f"logger.mode is {mode!r}.{did_you_mean(str(mode), _MODES)} Allowed: {', '.join(_MODES)}."
         )
-    logger = WandbLogger(
+    logger = StagedWandbLogger(
         name=run_id,
         id=run_id.replace("/", "-"),
         save_dir=run_dir,
@@ -52,7 +77,47 @@ def build_loggers(
     return [logger]
 
 
-def log_artifact(loggers: list[Logger], path: Path, metrics: Mapping[str, float]) -> None:
+def log_stage(
+    loggers: Sequence[InStages],
+    stage: str,
+    metrics: Mapping[str, float],
+    spectra: Mapping[str, Any],
+    step: int,
+) -> None:
+    """Log what is known of a stage after its end; its spectra go to W&B as curves over the wavenumber.
+
+    Args:
+        loggers: of the run.
+        stage: its name.
+        metrics: numbers by name.
+        spectra: ``wavenumber``, and for each field a row of values by band under the name of a spectrum; the last
+            band, of the corners, has no wavenumber and is not drawn.
+        step: optimiser steps of the stage.
+    """
+    for logger in loggers:
+        logger.stage = stage
+        logger.log_metrics(dict(metrics), step)
+        logger.save()
+        if isinstance(logger, StagedWandbLogger) and spectra:
+            _log_curves(logger, spectra)
+
+
+@rank_zero_only
+def _log_curves(logger: StagedWandbLogger, spectra: Mapping[str, Any]) -> None:
+    import wandb
+
+    for name in (key for key in spectra if key != "wavenumber"):
+        curves = wandb.plot.line_series(
+            xs=spectra["wavenumber"],
+            ys=[row[: len(spectra["wavenumber"])] for row in spectra[name]],
+            keys=[f"field {i + 1}" for i in range(len(spectra[name]))],
+            title=f"{logger.stage}: {name} by wavenumber",
+            xname="wavenumber",
+        )
+        logger.experiment.log({f"{logger.stage}/valid/spectrum/{name}": curves})
+
+
+def log_artifact(loggers: Sequence[Logger], path: Path, metrics: Mapping[str, float]) -> None:
     """Attach the artifact file to the W&B run, if there is one."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):

@@ -118,9 +118,9 @@ class SurrogateTraining(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch's errors to the sums of this epoch."""
-        prediction = self.unroll(self.surrogate, batch)
+        prediction, losses = self._outcome(batch)
         errors = relative_l2(prediction, batch.future, self.surrogate.spec).double()
-        self._add("loss", self._losses_of(batch, prediction).double().sum())
+        self._add("loss", losses.double().sum())
         self._add("error", errors.mean(dim=1).sum(dim=0))
         self._add("count", torch.tensor(float(len(batch)), dtype=torch.float64, device=errors.device))
 
@@ -138,7 +138,8 @@ class SurrogateTraining(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser and a schedule that moves every step."""
         self._num_steps = int(self.trainer.estimated_stepping_batches)
-        optimiser, schedule = self.optimisation.build(self.surrogate.parameters(), self._num_steps)
+        weights = [p for p in self.surrogate.parameters() if p.requires_grad]
+        optimiser, schedule = self.optimisation.build(weights, self._num_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -158,7 +159,12 @@ class SurrogateTraining(lightning.LightningModule):
         torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
 
     def _losses(self, batch: Batch) -> Float[Tensor, " batch"]:
-        return self._losses_of(batch, self.unroll(self.surrogate, batch))
+        return self._outcome(batch)[1]
+
+    def _outcome(self, batch: Batch) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return the predictions for all of the future, and the loss of each sample."""
+        prediction = self.unroll(self.surrogate, batch)
+        return prediction, self._losses_of(batch, prediction)
 
     def _losses_of(self, batch: Batch, prediction: Tensor) -> Float[Tensor, " batch"]:
         return self.loss(prediction, batch.future, self.surrogate.spec).flatten(1).mean(dim=1)

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
 from ..metrics import METRICS
 from ..models import MODELS
+from ..models.staged import Staged
 from ..registry import check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
-from .checkpoints import DurableCheckpointIO, KeepLast, TrainingInterrupted
+from .checkpoints import LAST, DurableCheckpointIO, KeepLast, TrainingInterrupted
 from .forecasts import ForecastFigures
-from .loggers import build_loggers, log_artifact
+from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .progress import ConsoleProgress
 from .region_parallel import RegionParallel, region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
+from .stages import Boosting, Fitted, StagedRun, require_same_stages
 from .unrolls import Unroll
 
 log = logging.getLogger(__name__)
 
 MONITOR = "valid/relative_l2"
+CHECKPOINTS = "checkpoints"
 
 
 def train(config: dict[str, Any]) -> float:
@@ -68,18 +73,28 @@ def train(config: dict[str, Any]) -> float:
         loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)
     require_regions(surrogate.model, config["model"]["kind"], group_size)
-    checkpoint = _resume_checkpoint(config, surrogate)
-    module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=_captures(config["trainer"]))
+    resumed = _resumed_folder(config, surrogate)
+    check_options("boosting", Boosting, config.get("boosting", {}))
+    boosting = Boosting(**config.get("boosting", {}))
+    capture = _captures(config["trainer"])
+    boosting.check(surrogate.model, unroll, data, capture)
     with warnings.catch_warnings():
         _ignore_advice()
-        trainer = _build_trainer(config, run_dir)
-        if trainer.is_global_zero:
-            _describe(surrogate, data, config, run_dir)
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except TrainingInterrupted as stop:
-            raise KeyboardInterrupt(str(stop)) from None
-    return _finish(trainer, surrogate, run_dir)
+        loggers = build_loggers(config["logger"], run_dir, config["run_id"], config)
+        fit = partial(_fit, config, run_dir, loggers, resumed)
+        _describe(surrogate, data, config, run_dir)
+        if isinstance(surrogate.model, Staged):
+            stages = StagedRun(
+                surrogate, data, unroll, loss, optimisation, capture, boosting, config["seed"], fit,
+                partial(log_stage, loggers), resumed, run_dir / CHECKPOINTS,
+            )  # fmt: skip
+            score, steps = stages.train()
+        else:
+            module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=capture)
+            fitted = fit(module, data)
+            score, steps = fitted.score, fitted.steps
+    _finish(surrogate, loggers, score, steps, run_dir)
+    return score
 
 
 def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Surrogate:
@@ -158,16 +173,18 @@ def _captures(trainer: Mapping[str, Any]) -> bool:
     return True
 
 
-def _resume_checkpoint(config: Mapping[str, Any], surrogate: Surrogate) -> str | None:
-    """Return the checkpoint to resume from, after checking that it belongs to this surrogate.
+def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | None:
+    """Return the folder of checkpoints to resume from, after checking that they belong to this surrogate.
 
     Raises:
-        ValueError: if the checkpoint is of another model; FileNotFoundError if there is none.
+        ValueError: if they are of another model; FileNotFoundError if there is none.
     """
     if not config.get("resume"):
         return None
-    path = Path(config["resume"]) / "checkpoints" / "last.ckpt"
+    folder = Path(config["resume"]) / CHECKPOINTS
+    path = next(iter(sorted(folder.rglob(LAST))), folder / LAST)
     weights = read_plain(path).get("state_dict", {})
+    require_same_stages(path, weights, surrogate.model)
     mine = {f"surrogate.{k}": tuple(v.shape) for k, v in surrogate.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in weights.items()}
     if mine != theirs:
@@ -176,13 +193,59 @@ def _resume_checkpoint(config: Mapping[str, Any], surrogate: Surrogate) -> str |
             f"{path} is of another model: {differing[0]} has shape {theirs.get(differing[0])} there and "
             f"{mine.get(differing[0])} here ({len(differing)} tensors differ). Resume with the run's own settings."
         )
-    return str(path)
+    return folder
 
 
-def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Trainer:
+def _fit(
+    config: Mapping[str, Any],
+    run_dir: Path,
+    loggers: Sequence[InStages],
+    resumed: Path | None,
+    module: SurrogateTraining,
+    data: TrajectoryDataModule,
+    stage: str = "",
+    epochs: int | None = None,
+) -> Fitted:
+    """Fit a module from its start or from its last checkpoint, and load its best weights.
+
+    Args:
+        config: of the run.
+        run_dir: its folder.
+        loggers: shared by all stages.
+        resumed: folder of checkpoints of the run that is resumed.
+        module: what is fitted.
+        data: on what.
+        stage: name of the stage, of its folder of checkpoints and of its metrics; empty for a model of one.
+        epochs: in place of those of the trainer.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after the state has been saved.
+    """
+    for logger in loggers:
+        logger.stage = stage
+    last = None if resumed is None else resumed / stage / LAST
+    trainer = _build_trainer(config, run_dir, loggers, stage, epochs)
+    try:
+        checkpoint = str(last) if last is not None and last.is_file() else None
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except TrainingInterrupted as stop:
+        raise KeyboardInterrupt(str(stop)) from None
+    best: Any = trainer.checkpoint_callback
+    trainer.strategy.barrier("best checkpoint written")
+    weights = read_plain(best.best_model_path)["state_dict"]
+    prefix = "surrogate."
+    module.surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+    return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
+
+
+def _build_trainer(
+    config: Mapping[str, Any], run_dir: Path, loggers: Sequence[InStages], stage: str, epochs: int | None
+) -> lightning.Trainer:
     settings = {k: v for k, v in config["trainer"].items() if k not in {"capture", "region_parallel"}}
     group_size = region_parallel_size(config["trainer"])
-    folder = run_dir / "checkpoints"
+    folder = run_dir / CHECKPOINTS / stage
+    if epochs is not None:
+        settings["max_epochs"] = epochs
     callbacks: list[Callback] = [
         ConsoleProgress(ranks_per_window=group_size),
         ModelCheckpoint(
@@ -193,7 +256,7 @@ def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Traine
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
-        ForecastFigures(run_dir / "figures", every=settings.pop("figure_every")),
+        ForecastFigures(run_dir / "figures" / stage, every=settings.pop("figure_every")),
         KeepLast(folder, settings.pop("checkpoint_minutes"), f"python train.py resume={run_dir}"),
         *([RegionParallel(group_size)] if group_size > 1 else []),
     ]
@@ -201,7 +264,7 @@ def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Traine
         gradient_clip_val=settings.pop("gradient_clip"),
         check_val_every_n_epoch=settings.pop("validate_every"),
         log_every_n_steps=settings.pop("log_every"),
-        logger=build_loggers(config["logger"], run_dir, config["run_id"], config) or False,
+        logger=list(loggers) or False,
         callbacks=callbacks,
         plugins=[DurableCheckpointIO()],
         default_root_dir=run_dir,
@@ -213,6 +276,7 @@ def _build_trainer(config: Mapping[str, Any], run_dir: Path) -> lightning.Traine
     )
 
 
+@rank_zero_only
 def _describe(
     surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[str, Any], run_dir: Path
 ) -> None:
@@ -245,24 +309,20 @@ def _ignore_advice() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
         ".*smaller than the logging interval.*",  # small sets have short epochs
         ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
+        r".*module\(s\) in eval mode at the start of training.*",  # stages that are not trained
         ".*was configured so validation will run at the end of the training epoch.*",
     ):
         warnings.filterwarnings("ignore", message=message)
 
 
-def _finish(trainer: lightning.Trainer, surrogate: Surrogate, run_dir: Path) -> float:
-    """Write the artifact with the best weights and return their validation error."""
-    best: Any = trainer.checkpoint_callback
-    score = float(best.best_model_score)
-    trainer.strategy.barrier("best checkpoint written")
-    if trainer.is_global_zero:
-        prefix = "surrogate."
-        weights = read_plain(best.best_model_path)["state_dict"]
-        surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
-        surrogate.provenance["metrics"] = {MONITOR: score}
-        surrogate.provenance["steps"] = trainer.global_step
-        path = save_artifact(surrogate, run_dir / "artifact.pt")
-        log_artifact(trainer.loggers, path, {MONITOR: score})
-        log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
-        log.info("Next: python evaluate.py artifact=%s", path)
-    return score
+@rank_zero_only
+def _finish(
+    surrogate: Surrogate, loggers: Sequence[InStages], score: float, steps: int, run_dir: Path
+) -> None:
+    """Write the artifact."""
+    surrogate.provenance["metrics"] = {MONITOR: score}
+    surrogate.provenance["steps"] = steps
+    path = save_artifact(surrogate, run_dir / "artifact.pt")
+    log_artifact(loggers, path, {MONITOR: score})
+    log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
+    log.info("Next: python evaluate.py artifact=%s", path)

@@ -336,3 +336,18 @@ def test_every_committed_result_is_of_the_experiment_that_its_file_describes():
         file = schema.load(found["claims"])
         assert found["design"] == file.design(found["settings"]["scale"]), f"{name}: run its command again"
         assert {"command", "revision", "machine", "versions", "load_average"} <= set(found)
+
+
+def test_an_arm_may_have_a_multiple_of_the_steps_and_the_table_then_says_how_many(tmp_path):
+    file = read(tmp_path, {"arms.wide.times": 2})
+    assert (file.arms["wide"].times, file.arms["fno"].times) == (2, 1)
+    found = result(errors(0.4), errors(1.0))
+    assert "steps |" not in page._set_table(file, "many", found)[2]
+    for run in found["runs"]:
+        run["steps"] *= file.arms[run["arm"]].times
+    title, _, heads, _, *rows = page._set_table(file, "many", found)
+    assert title.endswith("10 and 20 steps.")
+    assert heads.startswith("|  | parameters (spectral) | steps |")
+    assert [row.split(" | ")[2] for row in rows] == ["10", "20"]
+    with pytest.raises(OptionError, match=r"arms\.wide\.times is 0"):
+        read(tmp_path, {"arms.wide.times": 0})

@@ -19,6 +19,7 @@ from benchmarks import (
     multigrid,
     optimiser,
     record,
+    specboost,
     spectral,
     step,
     tables,
@@ -42,6 +43,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(gfno, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(multigrid, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(specboost, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -257,3 +259,17 @@ def test_calibration_prints_an_entry_of_the_cost_model(capsys):
     assert all(set(costs) == {"work", "bytes", "far_bytes", "calls"} for costs in found["cpu"].values())
     assert all(value >= 0 for costs in found["cpu"].values() for value in costs.values())
     assert all(sum(costs.values()) > 0 for costs in found["cpu"].values())
+
+
+def test_a_boosted_forecast_is_measured_against_the_sum_of_its_stages(tmp_path):
+    specboost.main(["grid=8", "num_modes=4", "width=4", "batch=2", "repeats=2", "peak=false", "name=boost"])
+    found = result(tmp_path, "boost")
+    assert list(found["phases"]["forecast"]) == ["sum of its stages", "specboost", "stage 1", "stage 2"]
+    assert found["phases"]["forecast"]["specboost"]["speedup"]["median"] > 0
+    assert set(found["phases"]["forward + backward"]) == {
+        "stage 1", "stage 2, forecasts from memory", "stage 2, forecasts anew", "one model of all parameters",
+    }  # fmt: skip
+    sizes = found["parameters"]
+    assert sizes["one model of all parameters"] == pytest.approx(sizes["stage 1"] + sizes["stage 2"], rel=0.4)
+    assert found["equality"]["output"] < 1e-5
+    assert "specboost" in tables.page({"boost": found})

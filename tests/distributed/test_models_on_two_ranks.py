@@ -18,6 +18,8 @@ SMALL_OPTIONS = {
     "localno": {"width": 4, "depth": 2, "num_modes": 4, "radius": 0.3, "reference_grid": 16},
     "gfno": {"width": 2, "depth": 2, "num_modes": 4, "group": "p4m"},
     "mgtfno": {"base": "fno", "base_options": {"width": 4, "depth": 2, "num_modes": 4}},
+    "specboost": {"base_options": {"width": 4, "depth": 1, "num_modes": 4}},
+    "ensemble": {"base_options": {"width": 4, "depth": 1, "num_modes": 4}},
 }
 """Options for the suite's speed; a model without an entry runs with its defaults."""
 VARIANTS = {"tfno, joint": ("tfno", {**SMALL_OPTIONS["tfno"], "joint": True, "factorisation": "tt"})}

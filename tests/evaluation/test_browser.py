@@ -68,7 +68,7 @@ def test_the_report_fits_desktop_and_phone_without_console_errors_or_requests(pa
         assert f'"scroll":{width}' in measured, measured
         assert '"wide":[]' in measured, measured
         assert '"requests":[]' in measured, measured
-        assert '"charts":4' in measured
+        assert '"charts":6' in measured
         assert '"broken":0' in measured
 
 

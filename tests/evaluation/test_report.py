@@ -101,7 +101,7 @@ def test_the_page_can_be_read_without_seeing_it(report):
     assert page.count("<svg viewBox") == page.count('role="img"')
     assert re.search(r"<th(?=[ >])(?! scope)", page) is None
     assert '<html lang="en">' in page
-    assert page.count('tabindex="0"') == page.count('role="region"') == 2
+    assert page.count('tabindex="0"') == page.count('role="region"') == 3
 
 
 def test_a_model_has_the_same_colour_in_every_table_and_chart(report):

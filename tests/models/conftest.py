@@ -19,6 +19,8 @@ SMALL_OPTIONS = {
         "base_options": {"width": 4, "depth": 2, "num_modes": 4},
         "process": "batch",
     },
+    "specboost": {"base_options": {"width": 4, "depth": 1, "num_modes": 6}},
+    "ensemble": {"base_options": {"width": 4, "depth": 1, "num_modes": 6}},
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
     "tfno": {"width": 6, "depth": 2, "num_modes": 6, "rank": 0.5},
     "sfno": {"width": 6, "depth": 2, "max_degree": 7},
@@ -55,6 +57,16 @@ VARIANTS = {
     "tfno, cp": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "cp", "rank": 0.2}),
     "tfno, tt": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "tt", "contraction": "factorised"}),
     "tfno, separable": ("tfno", {**SMALL_OPTIONS["tfno"], "separable": True, "joint": True}),
+    "specboost of unet, then of fno": (
+        "specboost",
+        {
+            "base": "unet",
+            "base_options": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
+            "residual": "fno",
+            "residual_options": {"width": 4, "depth": 1, "num_modes": 4},
+            "stage_input": "pred_only",
+        },
+    ),
     "sfno, isotropic": ("sfno", {**SMALL_OPTIONS["sfno"], "isotropic": True, "coordinates": "none"}),
     "sfno, coarser inside": (
         "sfno",

@@ -1,7 +1,7 @@
 """The only Fourier code of the house: modes, cosine transforms, resampling, derivatives, bands, truncation."""
 
 from .axis_roles import BOUNDARIES, axis_roles, has_real_spectra, layout_order
-from .bands import RadialBands
+from .bands import RadialBands, mode_energies
 from .cosine import (
     cosine_multiplicity,
     cosine_tables,
@@ -63,6 +63,7 @@ __all__ = [
     "kept_shape",
     "laplacian",
     "layout_order",
+    "mode_energies",
     "mode_numbers",
     "modes_of_planes",
     "multiplicity",

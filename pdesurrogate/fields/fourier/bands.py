@@ -16,17 +16,19 @@ from .modes import forward_transform, mode_numbers, multiplicity
 class RadialBands:
     """Shells of width ``Δκ = 2π / max(L)`` in physical wavenumber, plus one bin for the corners.
 
-    Band ``b`` holds the modes with ``|κ|/Δκ`` in ``[b - 1/2, b + 1/2)``; band 0 is the mean. Shells
-    are complete up to the smallest Nyquist wavenumber of the axes. Modes beyond it, in the corners of
-    the spectral box, share the last bin, so that the bands always add up to the whole field.
+    Band ``b`` holds the modes with ``|κ|/Δκ`` in ``[b - 1/2, b + 1/2)``, and band 0 is the mean; or, not centred,
+    those in ``[b, b + 1)``. Shells are complete up to the smallest Nyquist wavenumber of the axes. Modes beyond it, in
+    the corners of the spectral box, share the last bin, so that the bands always add up to the whole field.
 
     Attributes:
         grid: grid size per axis.
         lengths: physical extent per axis.
+        centred: whether whole wavenumbers are the middles of the bands or their lower ends.
     """
 
     grid: tuple[int, ...]
     lengths: tuple[float, ...]
+    centred: bool = True
 
     def __post_init__(self) -> None:
         if len(self.grid) != len(self.lengths) or not self.grid:
@@ -43,7 +45,7 @@ class RadialBands:
     def num_complete(self) -> int:
         """Number of complete shells, the mean included."""
         nyquist = min(math.pi * n / length for n, length in zip(self.grid, self.lengths, strict=True))
-        return math.floor(nyquist / self.spacing + 1e-9) + 1
+        return max(1, math.floor(nyquist / self.spacing + 1e-9) + self.centred)
 
     @property
     def num_bands(self) -> int:
@@ -53,7 +55,8 @@ class RadialBands:
     @property
     def centres(self) -> Float[Tensor, " complete"]:
         """Wavenumber at the middle of each complete shell."""
-        return torch.arange(self.num_complete, dtype=torch.float64) * self.spacing
+        middles = torch.arange(self.num_complete, dtype=torch.float64) + (0.0 if self.centred else 0.5)
+        return middles * self.spacing
 
     def index(self, device: torch.device | str | None = None) -> Int[Tensor, "*modes"]:
         """Return the band of every mode of the half spectrum."""
@@ -62,7 +65,8 @@ class RadialBands:
         for dim, (n, length) in enumerate(zip(self.grid, self.lengths, strict=True)):
             k = mode_numbers(n, half=dim == ndim - 1, device=device).to(torch.float64) / length
             squared = squared + k.square().view(-1, *[1] * (ndim - dim - 1))
-        shell = torch.floor(squared.sqrt() * max(self.lengths) + 0.5 + 1e-9).to(torch.int64)
+        below = 0.5 if self.centred else 0.0
+        shell = torch.floor(squared.sqrt() * max(self.lengths) + below + 1e-9).to(torch.int64)
         return shell.clamp(max=self.num_complete)
 
     def spectrum(self, u: Float[Tensor, "*lead_and_space"]) -> Float[Tensor, "*lead bands"]:
@@ -74,8 +78,12 @@ class RadialBands:
         ndim = len(self.grid)
         if tuple(u.shape[-ndim:]) != self.grid:
             raise ValueError(f"field of shape {tuple(u.shape)} does not end in the grid {self.grid}.")
-        power = forward_transform(u.to(torch.float64), ndim).abs().square()
-        power = power * multiplicity(self.grid, device=u.device)
-        flat = power.flatten(-ndim)
+        flat = mode_energies(u, ndim).flatten(-ndim)
         bands = flat.new_zeros((*flat.shape[:-1], self.num_bands))
         return bands.index_add_(-1, self.index(u.device).flatten(), flat)
+
+
+def mode_energies(u: Float[Tensor, "*lead_and_space"], ndim: int) -> Float[Tensor, "*lead_and_modes"]:
+    """Return ``|û_k|²`` of every mode of the half spectrum, with its complex conjugate; their sum is ``mean(u²)``."""
+    power = forward_transform(u.to(torch.float64), ndim).abs().square()
+    return power * multiplicity(u.shape[-ndim:], device=u.device)
