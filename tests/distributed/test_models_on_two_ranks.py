@@ -16,6 +16,9 @@ SMALL_OPTIONS = {
     "tfno": {"width": 4, "depth": 2, "num_modes": 4, "rank": 0.5},
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
     "localno": {"width": 4, "depth": 2, "num_modes": 4, "radius": 0.3, "reference_grid": 16},
+    "factformer": {"width": 8, "depth": 1, "heads": 2, "head_dim": 4, "rotary_frequency": 8.0},
+    "ffno": {"width": 4, "depth": 2, "num_modes": 4},
+    "dilated_resnet": {"width": 4, "depth": 1, "dilations": [1, 2]},
     "mgtfno": {"base": "fno", "base_options": {"width": 4, "depth": 2, "num_modes": 4}},
 }
 """Options for the suite's speed; a model without an entry runs with its defaults."""

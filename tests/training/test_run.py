@@ -57,6 +57,9 @@ SMALL_OPTIONS = {
     "fno": FNO,
     "tfno": (*FNO, "rank=0.5", "joint=true"),
     "localno": (*FNO, "radius=0.3", "reference_grid=16"),
+    "factformer": ("width=8", "depth=1", "heads=2", "head_dim=4", "rotary_frequency=8"),
+    "ffno": ("width=8", "num_modes=6", "depth=2"),
+    "dilated_resnet": ("width=4", "depth=1", "dilations=[1,2]"),
     "unet": ("width=4", "multipliers=[1,2]", "num_blocks=1"),
     "mgtfno": ("base=fno", "base_options={width: 4, depth: 2, num_modes: 4}"),
 }
