@@ -4,9 +4,10 @@
 
 with a matrix ``V_h`` into every head, a matrix ``O_h`` out of it, and ``N`` the normalisation to zero mean and unit
 variance over all points and channels of one head of one sample (Li, Shu, Barati Farimani, "Scalable Transformer for
-PDE Surrogate Modeling", NeurIPS 2023, arXiv:2305.17560). On a grid of ``N = n_1 ··· n_d`` points an
-integral is a sum with the weights of a quadrature, which are folded into the kernels ``K_a``, matrices of ``n_a²``
-entries. They are applied one axis after the other: ``N (n_1 + ··· + n_d)`` products a channel instead of ``N²``.
+PDE Surrogate Modeling", NeurIPS 2023, arXiv:2305.17560). On a grid of ``N = n_1 ··· n_d`` points an integral is a sum
+with the weights of a quadrature, which are folded into the kernels ``K_a``, matrices of ``n_a²`` entries. They are
+applied one axis after the other: ``N (n_1 + ··· + n_d)`` products a channel instead of ``N²``. A kernel of rank ``r``
+comes as a pair of factors and takes ``2 r`` products instead of ``n_a``, however fine the grid.
 
 Heads of samples are worked on one at a time: the field of all heads together, several times as wide as ``u``, exists
 only where it is kept for the backward pass.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,24 +33,29 @@ EPS = 1e-8
 """Added to a head's variance, as in the authors' code; kernels of unit norm keep variances far above it."""
 
 
+Kernel = tuple[Tensor, ...]
+"""Kernels of one axis, ``(batch, head, points, points)``, or factors ``(.., points, r)`` and ``(.., r, points)``."""
+
+
 def contract(
-    z: Float[Tensor, "*batch_and_space channel"], kernel: Float[Tensor, "*batch out in_"], axis: int
+    z: Float[Tensor, "*batch_and_space channel"], matrix: Float[Tensor, "*batch out in_"], axis: int
 ) -> Float[Tensor, "*batch_and_out_space channel"]:
-    """Return ``Σ_j K_ij z(.., j, ..)``: the kernel of one axis of space applied along it.
+    """Return ``Σ_j M_ij z(.., j, ..)``: a matrix applied along one axis of space.
 
     Args:
-        z: fields; the leading axes are those of the batch of kernels, the last one has the channels.
-        kernel: a matrix for every entry of the batch.
+        z: fields; the leading axes are those of the batch of matrices, the last one has the channels.
+        matrix: one for every entry of the batch.
         axis: the axis of space, counted from 0.
     """
-    first = kernel.ndim - 2
+    first = matrix.ndim - 2
     moved = z.movedim(first + axis, first)
-    return torch.matmul(kernel, moved.flatten(first + 1)).view(moved.shape).movedim(first, first + axis)
+    product = torch.matmul(matrix, moved.flatten(first + 1))
+    return product.unflatten(-1, moved.shape[first + 1 :]).movedim(first, first + axis)
 
 
 def axial_integral(
     u: Float[Tensor, "batch *space channel"],
-    kernels: Sequence[Float[Tensor, "batch head _points _points"]],
+    kernels: Sequence[Kernel],
     inward: Float[Tensor, "head_channel channel"],
     outward: Float[Tensor, "out_channel head_channel"],
     *,
@@ -59,11 +66,11 @@ def axial_integral(
 
     Args:
         u: the field.
-        kernels: of every axis of space, weights of the quadrature included.
+        kernels: of every axis of space, weights of the quadrature included; whole or as a product of two matrices.
         inward: ``V``, heads one below the other.
         outward: ``O``, heads side by side.
-        keep: whether heads are kept for the backward pass, ``(d + 1)`` fields of all heads together; otherwise it
-            computes them again from ``u``.
+        keep: whether heads are kept for the backward pass, before and after every matrix; otherwise it computes them
+            again from ``u``.
         precision: a policy, see `pdesurrogate.layers.precision`. Under ``"bf16"`` products have bfloat16 factors and
             float32 sums; kernels, variances and the sum over heads are float32, and so is ``y``.
 
@@ -71,25 +78,29 @@ def axial_integral(
         ValueError: if there is not one kernel an axis, of its number of points.
     """
     space = u.shape[1:-1]
-    if len(kernels) != len(space) or any(k.shape[-1] != n for k, n in zip(kernels, space, strict=False)):
+    ends = [(kernel[0].shape[-2], kernel[-1].shape[-1]) for kernel in kernels]
+    if len(kernels) != len(space) or any(end != (n, n) for end, n in zip(ends, space, strict=False)):
         raise ValueError(
-            f"kernels of {[tuple(k.shape[-2:]) for k in kernels]} entries for a field on {tuple(space)} points; one an "
-            "axis is needed, with a row and a column for every point of it."
+            f"kernels of {ends} entries for a field on {tuple(space)} points; one an axis is needed, with a row and a "
+            "column for every point of it."
         )
+    # The order of application: axis by axis, the last factor first.
+    axes = tuple(axis for axis, kernel in enumerate(kernels) for _ in kernel)
+    matrices = [matrix for kernel in kernels for matrix in reversed(kernel)]
     with products_in(precision, u.device):
         dtype = torch.promote_types(working_dtype(u.dtype, "full"), inward.dtype)
-        inputs = [t.to(dtype) for t in (u, inward, outward, *kernels)]
+        inputs = [t.to(dtype) for t in (u, inward, outward, *matrices)]
         if needs_plain_operations(*inputs):
-            return plain_axial_integral(*inputs)
-        y: Tensor = _AxialIntegral.apply(precision, keep, *inputs)
+            return _plain(axes, *inputs)
+        y: Tensor = _AxialIntegral.apply(axes, precision, keep, *inputs)
         return y
 
 
-def plain_axial_integral(u: Tensor, inward: Tensor, outward: Tensor, *kernels: Tensor) -> Tensor:
-    """Return ``y`` by ordinary operations, all heads at once, in the dtype of ``u``."""
-    z = F.linear(u, inward).unflatten(-1, (kernels[0].shape[1], -1)).movedim(-2, 1)
-    for axis, kernel in enumerate(kernels):
-        z = contract(z, kernel, axis)
+def _plain(axes: Sequence[int], u: Tensor, inward: Tensor, outward: Tensor, *matrices: Tensor) -> Tensor:
+    """Return ``y`` by ordinary operations, all heads at once."""
+    z = F.linear(u, inward).unflatten(-1, (matrices[0].shape[1], -1)).movedim(-2, 1)
+    for axis, matrix in zip(axes, matrices, strict=True):
+        z = contract(z, matrix, axis)
     everywhere = tuple(range(2, z.ndim))
     centred = z - z.mean(everywhere, keepdim=True)
     variance = centred.square().mean(everywhere, keepdim=True)
@@ -97,79 +108,92 @@ def plain_axial_integral(u: Tensor, inward: Tensor, outward: Tensor, *kernels: T
 
 
 class _AxialIntegral(torch.autograd.Function):
-    """Keeps ``u``, the kernels and the weights; and the heads before every axis and after the last where asked to."""
+    """Keeps ``u``, matrices and weights, and where asked to the heads before every matrix and after the last."""
 
     @staticmethod
     def forward(
-        ctx: Any, precision: str, keep: bool, u: Tensor, inward: Tensor, outward: Tensor, *kernels: Tensor
+        ctx: Any,
+        axes: tuple[int, ...],
+        precision: str,
+        keep: bool,
+        u: Tensor,
+        inward: Tensor,
+        outward: Tensor,
+        *matrices: Tensor,
     ) -> Tensor:
-        ctx.precision = precision
+        ctx.axes, ctx.precision = axes, precision
         kept: list[Tensor] = []
-        factors = _Factors(u, inward, outward, kernels, precision)
+        heads = _Heads(axes, u, inward, outward, matrices, precision)
         y = u.new_zeros(*u.shape[:-1], outward.shape[0])
         keeps = keep and any(ctx.needs_input_grad)
-        for b, h in factors.pieces():
-            fields = factors.fields(b, h)
+        for b, h in heads.pieces():
+            fields = heads.fields(b, h)
             scale = _centre_and_scale(fields[-1])
-            _add_product(y[b].flatten(0, -2), fields[-1], factors.out_of(h), scale)
+            _add_product(y[b].flatten(0, -2), fields[-1], heads.outward[:, h].t(), scale)
             if keeps:
                 kept += [*fields, scale]
-        ctx.save_for_backward(u, inward, outward, *kernels, *kept)
+        ctx.save_for_backward(u, inward, outward, *matrices, *kept)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        precision, tensors = ctx.precision, ctx.saved_tensors
-        ndim = tensors[0].ndim - 2
-        inputs, kept = tensors[: 3 + ndim], tensors[3 + ndim :]
+        axes, precision, tensors = ctx.axes, ctx.precision, ctx.saved_tensors
+        inputs, kept = tensors[: 3 + len(axes)], tensors[3 + len(axes) :]
         with products_in(precision, gradient.device):
             if torch.is_grad_enabled():
-                grads = differentiable_backward(
-                    plain_axial_integral, inputs, gradient, ctx.needs_input_grad[2:]
-                )
-                return None, None, *grads
-            return None, None, *_backward(inputs, kept, gradient, precision)
+                plain, wanted = partial(_plain, axes), ctx.needs_input_grad[3:]
+                return None, None, None, *differentiable_backward(plain, inputs, gradient, wanted)
+            return None, None, None, *_backward(axes, inputs, kept, gradient, precision)
 
 
-class _Factors:
-    """What a head of a sample is made of, in the dtype of the products."""
+class _Heads:
+    """What heads of samples are made of, in the dtype of the products."""
 
     def __init__(
-        self, u: Tensor, inward: Tensor, outward: Tensor, kernels: Sequence[Tensor], precision: str
+        self,
+        axes: Sequence[int],
+        u: Tensor,
+        inward: Tensor,
+        outward: Tensor,
+        matrices: Sequence[Tensor],
+        precision: str,
     ) -> None:
         dtype = working_dtype(u.dtype, precision)
-        self.num_heads = kernels[0].shape[1]
-        self.space = u.shape[1:-1]
+        self.axes, self.space, self.num_heads = axes, u.shape[1:-1], matrices[0].shape[1]
         self.u = u.to(dtype).flatten(1, -2)
         self.inward = inward.to(dtype).unflatten(0, (self.num_heads, -1))
         self.outward = outward.to(dtype).unflatten(1, (self.num_heads, -1))
-        self.kernels = [kernel.to(dtype) for kernel in kernels]
+        self.matrices = [matrix.to(dtype) for matrix in matrices]
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Return sample and head of every piece of the work."""
         return ((b, h) for b in range(self.u.shape[0]) for h in range(self.num_heads))
 
-    def out_of(self, h: int) -> Tensor:
-        """Return ``O_h`` transposed, ``(head_channel, out_channel)``."""
-        return self.outward[:, h].t()
-
-    def along(self, axis: int, z: Tensor) -> Tensor:
-        """Return a head's field as ``(points before, points of the axis, the rest)``."""
-        return z.reshape(math.prod(self.space[:axis]), self.space[axis], -1)
-
-    def kernel(self, axis: int, b: int, h: int, *, transposed: bool = False) -> Tensor:
-        """Return the kernel of an axis, repeated for all points before it without a copy."""
-        kernel = self.kernels[axis][b, h]
-        kernel = kernel.t() if transposed else kernel
-        return kernel.expand(math.prod(self.space[:axis]), -1, -1)
-
     def fields(self, b: int, h: int) -> list[Tensor]:
-        """Return a head before the first axis and after every one, ``(points, head_channel)`` each."""
-        fields = [self.u[b] @ self.inward[h].t()]
-        for axis in range(len(self.space)):
-            z = torch.bmm(self.kernel(axis, b, h), self.along(axis, fields[-1]))
-            fields.append(z.view(fields[0].shape))
-        return fields
+        """Return a head before the first matrix and after every one.
+
+        All but the last have the shape in which the next matrix acts, ``(points before its axis, of it, the rest)``.
+        """
+        z = self.u[b] @ self.inward[h].t()
+        fields = []
+        for axis, matrix in zip(self.axes, self.matrices, strict=True):
+            before = math.prod(self.space[:axis])
+            z = z.view(before, matrix.shape[-1], -1)
+            fields.append(z)
+            z = torch.bmm(matrix[b, h].expand(before, -1, -1), z)
+        return [*fields, z.view(self.u.shape[1], -1)]
+
+    def pull_back(
+        self, b: int, h: int, toward: Tensor, fields: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the gradients of a head before the first matrix and of the matrices, from that after the last."""
+        grads: list[Tensor] = []
+        for matrix, field in zip(reversed(self.matrices), reversed(fields), strict=True):
+            before, rows = field.shape[0], matrix.shape[-2]
+            toward = toward.view(before, rows, -1)
+            grads.insert(0, _sum_of_products(toward, field))
+            toward = torch.bmm(matrix[b, h].t().expand(before, -1, -1), toward)
+        return toward.view(self.u.shape[1], -1), grads
 
 
 def _centre_and_scale(z: Tensor) -> Tensor:
@@ -181,41 +205,38 @@ def _centre_and_scale(z: Tensor) -> Tensor:
 
 
 def _backward(
-    inputs: Sequence[Tensor], kept: Sequence[Tensor], gradient: Tensor, precision: str
+    axes: Sequence[int], inputs: Sequence[Tensor], kept: Sequence[Tensor], gradient: Tensor, precision: str
 ) -> tuple[Tensor, ...]:
-    u, inward, outward, *kernels = inputs
-    factors = _Factors(u, inward, outward, kernels, precision)
-    ndim, per_head = len(kernels), len(kernels) + 2
-    into, out_of = (torch.zeros_like(w) for w in (factors.inward, factors.outward))
-    into, out_of = into.to(inward.dtype), out_of.to(outward.dtype)
+    u, inward, outward, *matrices = inputs
+    heads = _Heads(axes, u, inward, outward, matrices, precision)
+    per_head = len(matrices) + 2
+    weights = outward.unflatten(1, (heads.num_heads, -1))
+    grad_in, grad_out = torch.zeros_like(inward), torch.zeros_like(outward)
+    into, out_of = (t.unflatten(d, (heads.num_heads, -1)) for d, t in enumerate((grad_in, grad_out)))
     grad_u = torch.zeros_like(u)
-    grad_kernels = [torch.empty_like(kernel) for kernel in kernels]
-    g = gradient.to(factors.u.dtype).flatten(1, -2)
+    grad_matrices = [torch.empty_like(matrix) for matrix in matrices]
+    g = gradient.to(heads.u.dtype).flatten(1, -2)
     sums = gradient.flatten(1, -2).sum(1)
-    for piece, (b, h) in enumerate(factors.pieces()):
+    for piece, (b, h) in enumerate(heads.pieces()):
         if kept:
-            *fields, scale = kept[piece * per_head : (piece + 1) * per_head]
+            *fields, z, scale = kept[piece * per_head : (piece + 1) * per_head]
         else:
-            fields = factors.fields(b, h)
-            scale = _centre_and_scale(fields[-1])
-        z, count = fields[-1], fields[-1].numel()
+            *fields, z = heads.fields(b, h)
+            scale = _centre_and_scale(z)
         # With ẑ = scale z and ĝ = O_hᵀ g: the gradient of z is scale (ĝ - mean ĝ - ẑ mean ĝẑ), and both means follow
         # from quantities without points.
-        share = (g[b].t() @ z).to(out_of.dtype) * scale
+        share = (g[b].t() @ z).to(outward.dtype) * scale
         out_of[:, h] += share
-        weights = outward.unflatten(1, (factors.num_heads, -1))[:, h]
-        mean = (sums[b] @ weights).sum() / count
-        alike = (weights * share).sum() / count
-        toward = torch.addmm((-scale * mean).to(g.dtype), g[b], (factors.outward[:, h] * scale).to(g.dtype))
-        toward.addcmul_(z, (-(scale**2) * alike).to(z.dtype))
-        for axis in reversed(range(ndim)):
-            ahead, behind = factors.along(axis, toward), factors.along(axis, fields[axis])
-            grad_kernels[axis][b, h] = _sum_of_products(ahead, behind)
-            toward = torch.bmm(factors.kernel(axis, b, h, transposed=True), ahead)
-        toward = toward.view(z.shape)
-        into[h] += toward.t() @ factors.u[b]
-        _add_product(grad_u[b].flatten(0, -2), toward, factors.inward[h])
-    return grad_u, into.flatten(0, 1), out_of.flatten(1), *grad_kernels
+        mean = (sums[b] @ weights[:, h]).sum() / z.numel()
+        alike = (weights[:, h] * share).sum() / z.numel()
+        toward = torch.addmm((-scale * mean).to(g.dtype), g[b], (heads.outward[:, h] * scale).to(g.dtype))
+        toward.addcmul_(z, (-scale.square() * alike).to(z.dtype))
+        toward, grads = heads.pull_back(b, h, toward, fields)
+        for grad_matrix, grad in zip(grad_matrices, grads, strict=True):
+            grad_matrix[b, h] = grad
+        into[h] += toward.t() @ heads.u[b]
+        _add_product(grad_u[b].flatten(0, -2), toward, heads.inward[h])
+    return grad_u, grad_in, grad_out, *grad_matrices
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: Tensor | None = None) -> None:

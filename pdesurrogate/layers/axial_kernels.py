@@ -83,8 +83,11 @@ class AxialKernel(nn.Module):
         mean: Float[Tensor, "batch points width"],
         angles: Float[Tensor, "points pair"],
         spacing: float,
-    ) -> Float[Tensor, "batch head points points"]:
-        """Return the kernels with the weights of the quadrature.
+    ) -> tuple[Tensor, ...]:
+        """Return the kernels with the weights of the quadrature, ``(batch, head, points, points)``.
+
+        They are of the rank of queries and keys. Where that is less than half the number of points they come as a pair
+        of factors, which takes fewer products to apply.
 
         Args:
             mean: the field's mean over the other axes.
@@ -97,10 +100,14 @@ class AxialKernel(nn.Module):
             rotate(layer(function).unflatten(-1, (self.heads, -1)).transpose(1, 2), angles)
             for layer in (self.query, self.key)
         )
-        kernel = torch.matmul(query, key.transpose(-1, -2)) * self.scaling
+        keys = key.transpose(-1, -2) * (self.scaling if self.norm == "reference" else self.scaling * spacing)
+        in_factors = 2 * self.channels < mean.shape[1]
+        kernel = None if in_factors else torch.matmul(query, keys)
         if self.norm == "reference":
-            return kernel
+            return (query, keys) if kernel is None else (kernel,)
         # ‖κ‖² = Σ_ij w² κ_ij², so that w κ / ‖κ‖ has Frobenius norm 1 whatever the spacing w.
-        weighted = kernel * spacing
-        norm = torch.linalg.vector_norm(weighted, dim=(-2, -1), keepdim=True)
-        return weighted / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        if kernel is None:
+            square = (torch.matmul(query.mT, query) * torch.matmul(keys, keys.mT)).sum((-2, -1), keepdim=True)
+            return query, keys * square.clamp_min(torch.finfo(square.dtype).tiny).rsqrt()
+        norm = torch.linalg.vector_norm(kernel, dim=(-2, -1), keepdim=True)
+        return (kernel / norm.clamp_min(torch.finfo(norm.dtype).tiny),)

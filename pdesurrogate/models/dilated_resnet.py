@@ -1,7 +1,7 @@
 """Dilated ResNet: convolutions that look ever further and back again, without leaving the grid.
 
-Stachenfeld et al., "Learned Coarse Models for Efficient Turbulence Simulation", ICLR 2022, arXiv:2112.15275. Encode by a
-convolution, ``depth`` times
+Stachenfeld et al., "Learned Coarse Models for Efficient Turbulence Simulation", ICLR 2022, arXiv:2112.15275. Encode by
+a convolution, ``depth`` times
 
     v ← v + σ C_7 σ C_6 .. σ C_1 v,      C_i of dilation 1, 2, 4, 8, 4, 2, 1,
 
@@ -112,8 +112,8 @@ class DilatedResNet(nn.Module):
         for name, n in zip(self.axis_names, grid, strict=True):
             if n < self.reach:
                 raise ValueError(
-                    f"dilated_resnet: stencils reach {self.reach} points along axis {name!r} and the grid has {n} there. "
-                    "Give smaller dilations, or a finer grid."
+                    f"dilated_resnet: stencils reach {self.reach} points along axis {name!r} and the grid has {n} "
+                    "there. Give smaller dilations, or a finer grid."
                 )
 
     def forward(

@@ -13,12 +13,13 @@ Latent marching makes one frame, or a few, of every state of a small propagator 
 
 for little more than one frame costs. A one-shot window decodes all frames from ``u`` at once. σ is the exact GELU.
 
-The cost is that of ``N (n_1 + .. + n_d)`` products a channel of the values on ``N = n_1 ··· n_d`` points, and the memory
-linear in ``N``.
+On ``N = n_1 ··· n_d`` points a channel of the values takes ``N (n_1 + .. + n_d)`` products, less where the kernels'
+rank is less than half of ``n_a``; the memory is linear in ``N``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -95,6 +96,7 @@ class FactFormer(nn.Module):
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
     symmetries: frozenset[str] = frozenset()
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "heads", "width")
     grids: str = "any"
 
     def __init__(
@@ -190,6 +192,33 @@ class FactFormer(nn.Module):
             ValueError: naming the axes and the grid.
         """
         require_dimension("factformer", self.axis_names, grid)
+
+    def training_memory(self, grid: Sequence[int], batch_size: int) -> int:
+        """Return about how many bytes a training step takes: fields, weights, their gradients and two moments.
+
+        Fields are those that the backward pass keeps, and the work on one part of the model at a time.
+
+        Args:
+            grid: sizes in space.
+            batch_size: windows a step.
+        """
+        block = self.blocks[0]
+        width, values = self.decode.width, block.values.out_features
+        latent = self.decode.latent
+        per_block = 4 * width  # the residual, its normalisation, and the block's output on both sides of σ
+        per_state = 4 * latent + 3 * width  # two fields of the propagator, five of the decoder
+        work = 6 * max(width, latent) + 4 * values // block.heads
+        if self.memory == "speed":
+            per_block += values * (len(grid) + 1)
+        elif self.memory == "minimal":
+            work += max(per_block, per_state)
+            per_block, per_state = width, latent
+        states = 1 if self.march is None else self.march.num_steps
+        channels = len(self.blocks) * per_block + states * per_state + work
+        if len(self.positions):
+            channels += len(self.blocks) * width / batch_size
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        return int(4 * (math.prod(grid) * batch_size * channels + 4 * weights))
 
     def forward(
         self,
@@ -308,7 +337,7 @@ class FactFormerBlock(nn.Module):
         precision: str,
     ) -> None:
         super().__init__()
-        self.keep, self.precision = keep, precision
+        self.heads, self.keep, self.precision = heads, keep, precision
         self.layer_norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width, width, bias=False)
         self.kernels = nn.ModuleList(kernels)
@@ -352,9 +381,9 @@ def _latent_steps(horizon: int, steps: int | None) -> int:
     if steps < 0 or (steps and horizon % steps):
         below = [n for n in range(1, horizon + 1) if horizon % n == 0]
         raise ValueError(
-            f"factformer: latent marching of {steps} states cannot reach a horizon of {horizon} frames, which has to be "
-            f"a multiple of the states. Give latent_steps one of {below}, null for one state a frame or 0 for all frames "
-            f"at once; or a horizon of {max(steps, 1)} frames, and let rollouts feed them back."
+            f"factformer: latent marching of {steps} states cannot reach a horizon of {horizon} frames, which has to "
+            f"be a multiple of the states. Give latent_steps one of {below}, null for one state a frame or 0 for all "
+            f"frames at once; or a horizon of {max(steps, 1)} frames, and let rollouts feed them back."
         )
     return steps
 
@@ -371,8 +400,8 @@ def _check_head(width: int, head_dim: int, kernel_multiplier: int) -> None:
         )
     if head_dim * kernel_multiplier % 2:
         raise ValueError(
-            f"factformer: queries and keys have head_dim x kernel_multiplier = {head_dim * kernel_multiplier} channels; "
-            "rotary embeddings turn pairs of them. Make one of both even."
+            f"factformer: queries and keys have head_dim x kernel_multiplier = {head_dim * kernel_multiplier} "
+            "channels; rotary embeddings turn pairs of them. Make one of both even."
         )
 
 

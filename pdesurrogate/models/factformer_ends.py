@@ -82,7 +82,7 @@ class BoundaryBranch(nn.Module):
 
 
 class LatentMarch(nn.Module):
-    """Steps of a latent state, ``z ← z + e_l``, ``z ← z + MLP(LayerNorm(z))``, the same map for every step but for ``e_l``.
+    """Steps of a latent state, ``z ← z + e_l``, ``z ← z + MLP(LayerNorm(z))``; only ``e_l`` differs from step to step.
 
     Args:
         encoded: channels of the encoded field.
@@ -120,7 +120,7 @@ class Decoder(nn.Module):
 
     def __init__(self, latent: int, width: int, out_channels: int, groups: int) -> None:
         super().__init__()
-        self.groups = groups
+        self.latent, self.width, self.groups = latent, width, groups
         self.scale = nn.Parameter(torch.ones(latent))
         self.shift = nn.Parameter(torch.zeros(latent))
         within = torch.empty(GROUPS, latent // GROUPS, width // GROUPS)

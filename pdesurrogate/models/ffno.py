@@ -60,8 +60,8 @@ class FFNO(nn.Module):
             layers are float32.
 
     Raises:
-        ValueError: if an option is out of range, ``num_modes`` does not fit the dimension, or ``padding`` has no axis to
-            act on.
+        ValueError: if an option is out of range, ``num_modes`` does not fit the dimension, or ``padding`` has no axis
+            to act on.
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
@@ -161,7 +161,8 @@ def axis_convolutions(
         v: the field, in the spectral engine's layout ``(batch, N_d, N_1, .., N_{d-1}, channel)``.
         weights: of every axis, in space order.
         num_modes: kept modes of every axis, in space order, counting both signs.
-        backend, precision: see `pdesurrogate.layers.spectral_conv`.
+        backend: see `pdesurrogate.layers.spectral_conv`.
+        precision: see there, too.
     """
     total: Tensor | None = None
     ndim = len(num_modes)

@@ -29,7 +29,7 @@ from .optimisation import Optimisation
 from .progress import ConsoleProgress
 from .region_parallel import RegionParallel, region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
-from .unrolls import Unroll
+from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ def train(config: dict[str, Any]) -> float:
     surrogate = build_surrogate(config, data)
     require_regions(surrogate.model, config["model"]["kind"], group_size)
     checkpoint = _resume_checkpoint(config, surrogate)
-    module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=_captures(config["trainer"]))
+    module = SurrogateTraining(
+        surrogate, unroll, loss, optimisation, capture=_captures(config["trainer"], unroll)
+    )
     with warnings.catch_warnings():
         _ignore_advice()
         trainer = _build_trainer(config, run_dir)
@@ -132,10 +134,15 @@ def _loss(section: Mapping[str, Any]) -> Metric:
     return metric if regions == 1 else RegionalLoss(metric, regions)
 
 
-def _captures(trainer: Mapping[str, Any]) -> bool:
+def _captures(trainer: Mapping[str, Any], unroll: Unroll) -> bool:
     """Return whether steps are to be captured, after checking that they can be."""
     if not trainer.get("capture", False):
         return False
+    if isinstance(unroll, ChangingUnroll):
+        raise ValueError(
+            "trainer.capture=true records one step and replays it, and the steps of this unroll change as training "
+            "goes on. Set trainer.capture=false, or take unroll=one_step or k_step."
+        )
     devices = trainer["devices"]
     alone = trainer["num_nodes"] == 1 and (devices == 1 or (isinstance(devices, list) and len(devices) == 1))
     has_gpu = torch.cuda.is_available()
