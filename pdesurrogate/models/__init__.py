@@ -15,8 +15,8 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
   so that it is another function on every grid;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
 
-It may have a ``summary``, a line about itself for the training log, and ``training_memory(grid, batch_size)``, about how
-many bytes a training step takes, with ``memory_options``, those of its options that lower it, for the message when
+It may have a ``summary``, a line about itself for the training log, and ``training_memory(grid, batch_size)``, about
+how many bytes a training step takes, with ``memory_options``, those of its options that lower it, for the message when
 memory runs out.
 """
 

@@ -25,8 +25,8 @@ class LatentMarching:
 
     At optimiser step ``t`` these are ``1 + ⌊(H - 1) t / curriculum_steps⌋`` frames. Later than ``push_after``, at every
     ``push_every``-th step, the surrogate is first fed its own frames ``pushes`` times without gradient, and what it
-    makes of them is compared with the frames that then follow. Validation compares all frames of ``1 + pushes`` steps, as
-    a rollout makes them. It suits every model that predicts several frames a step.
+    makes of them is compared with the frames that then follow. Validation compares all frames of ``1 + pushes`` steps,
+    as a rollout makes them. It suits every model that predicts several frames a step.
 
     Attributes:
         curriculum_steps: optimiser steps until all frames are learnt; 0: from the beginning.

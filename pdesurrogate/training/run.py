@@ -26,6 +26,7 @@ from .forecasts import ForecastFigures
 from .loggers import build_loggers, log_artifact
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
+from .out_of_memory import explain_out_of_memory
 from .progress import ConsoleProgress
 from .region_parallel import RegionParallel, region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
@@ -73,8 +74,10 @@ def train(config: dict[str, Any]) -> float:
         trainer = _build_trainer(config, run_dir)
         if trainer.is_global_zero:
             _describe(surrogate, data, config, run_dir)
+        batch_size = config["data"].get("batch_size", 1)
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with explain_out_of_memory(surrogate.model, config["model"]["kind"], data.grid, batch_size):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except TrainingInterrupted as stop:
             raise KeyboardInterrupt(str(stop)) from None
     return _finish(trainer, surrogate, run_dir)

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pdesurrogate.fields import Axis, DataSpec, Field
-from pdesurrogate.layers import AxialKernel, rotary_frequencies, wave_features
+from pdesurrogate.layers import AxialKernel, rotary_frequencies
 from pdesurrogate.layers.rotary import positions
 from pdesurrogate.models import MODELS
 from pdesurrogate.models.matching import num_real_parameters
