@@ -5,8 +5,8 @@
 
 ``factformer`` is a clone of github.com/BaratiLab/FactFormer; without it ours is timed alone. Both have the same
 weights, with queries and keys enlarged until the authors' kernels stand out from the ``eps`` of their normalisation;
-outputs and gradients are compared before anything is timed. Ours is timed in all memory modes. With ``scaling``, one forward and
-backward pass of ours is measured on square grids of these sizes, one after the other.
+outputs and gradients are compared before anything is timed. Ours is timed in all memory modes. With ``scaling``, one
+forward and backward pass of ours is measured on square grids of these sizes, one after the other.
 """
 
 from __future__ import annotations

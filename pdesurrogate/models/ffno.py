@@ -149,7 +149,7 @@ class AxisWeights(nn.ParameterList):
 
 def axis_convolutions(
     v: Float[Tensor, "batch *layout channel"],
-    weights: Sequence[Float[Tensor, "mode channel out_channel 2"]],
+    weights: Sequence[Float[Tensor, "_mode channel out_channel 2"]],
     num_modes: Sequence[int],
     *,
     backend: str = "auto",

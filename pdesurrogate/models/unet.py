@@ -5,10 +5,10 @@ Brandstetter, "Towards Multi-spatiotemporal-scale Generalized PDE Modeling", TML
 (their U-Net_mod): pre-activation residual blocks with group normalisation, GELU, strided convolutions down,
 nearest neighbours and a convolution up, skips joined by concatenation. Stencils see the domain's boundaries.
 
-The authors' benchmark code (PDEArena, Unetmod-64) has the same blocks, skips and numbers of them, at width 64. It
-multiplies channels level by level, so that its 1, 2, 2, 4 are ``multipliers=[1, 2, 4, 16]`` here, normalises all channels
-of a point's sample together, ``groups=1``, refines by transposed convolutions of four points, and pads with zeros
-whatever the boundary.
+The authors' benchmark code (PDEArena, Unetmod-64) has the same blocks and skips, and as many, at width 64. It
+multiplies channels level by level, so that its 1, 2, 2, 4 are ``multipliers=[1, 2, 4, 16]`` here, normalises all channels of a
+sample together, ``groups=1``, refines by transposed convolutions of four points, and pads with zeros whatever the
+boundary.
 """
 
 from __future__ import annotations

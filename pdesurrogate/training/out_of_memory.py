@@ -50,8 +50,8 @@ def _advice(model: nn.Module, kind: str, grid: Sequence[int], batch_size: int) -
     settings = " or ".join(f"model.{o}" for o in options if "=" in o)
     first = f"Set {settings}, or lower" if settings else "Lower"
     return (
-        f"memory ran out: {step}{takes} does not fit this device{has}. {first} one of {ways}. What was trained before is "
-        "in the run folder's checkpoints."
+        f"memory ran out: {step}{takes} does not fit this device{has}. {first} one of {ways}. What was trained "
+        "before is in the run folder's checkpoints."
     )
 
 

@@ -242,7 +242,7 @@ def test_what_is_kept_grows_with_the_number_of_points_and_stays_below_the_estima
     kept = {n: kept_bytes(model, torch.randn(1, 1, 1, n, n)) for n in (40, 80)}
     assert 3.5 < kept[80] / kept[40] < 4.1
     estimate = model.training_memory((80, 80), 1)
-    assert 0.3 * estimate < kept[80] < estimate
+    assert 0.2 * estimate < kept[80] < estimate
 
 
 def test_memory_modes_keep_less_and_less():

@@ -103,7 +103,7 @@ def test_a_curriculum_resumes_where_it_stopped(compose_train, tmp_path):
 
 
 def test_steps_that_change_are_not_captured(compose_train):
-    with pytest.raises(ValueError, match=r"steps of this unroll change .* trainer.capture=false"):
+    with pytest.raises(ValueError, match=r"steps of this unroll change .* trainer\.capture=false"):
         train(compose_train(*MARCHING, "trainer.capture=true"))
 
 
@@ -128,7 +128,7 @@ def test_when_memory_runs_out_the_estimate_and_what_lowers_it_are_said(error, co
     with pytest.raises(ValueError, match=message) as caught:
         train(compose_train(*MARCHING[-6:]))
     assert "Set model.memory=minimal, or lower one of data.batch_size" in str(caught.value)
-    with pytest.raises(ValueError, match="Lower one of data.batch_size"):
+    with pytest.raises(ValueError, match=r"Lower one of data\.batch_size"):
         train(compose_train(*MARCHING[-6:], "model.memory=minimal"))
 
 
