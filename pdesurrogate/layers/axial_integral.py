@@ -92,6 +92,7 @@ def axial_integral(
         inputs = [t.to(dtype) for t in (u, inward, outward, *matrices)]
         if needs_plain_operations(*inputs):
             return _plain(axes, *inputs)
+        keep = keep and torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
         y: Tensor = _AxialIntegral.apply(axes, precision, keep, *inputs)
         return y
 
@@ -125,12 +126,11 @@ class _AxialIntegral(torch.autograd.Function):
         kept: list[Tensor] = []
         heads = _Heads(axes, u, inward, outward, matrices, precision)
         y = u.new_zeros(*u.shape[:-1], outward.shape[0])
-        keeps = keep and any(ctx.needs_input_grad)
         for b, h in heads.pieces():
             fields = heads.fields(b, h)
             scale = _centre_and_scale(fields[-1])
             _add_product(y[b].flatten(0, -2), fields[-1], heads.outward[:, h].t(), scale)
-            if keeps:
+            if keep:
                 kept += [*fields, scale]
         ctx.save_for_backward(u, inward, outward, *matrices, *kept)
         return y

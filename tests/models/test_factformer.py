@@ -284,6 +284,16 @@ def test_the_papers_configurations_train_on_80_gb(spec, grid, history, horizon, 
     assert minimal.training_memory(grid, 2) < lean.training_memory(grid, 2) < 80e9
 
 
+@pytest.mark.parametrize(
+    ("spec", "grid"), [(SQUARE, (256, 256)), (CLOSED, (64, 64, 64))], ids=["256²", "64³"]
+)
+def test_the_papers_grids_train_here_at_reduced_width(spec, grid):
+    model = MODELS.build("factformer", spec, 1, 1, width=8, depth=1, heads=1, head_dim=8, memory="minimal")
+    frames = torch.randn(1, 1, spec.num_channels, *grid)
+    model(frames, frames.new_empty(1, 0)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["full", "bf16"])
 @pytest.mark.parametrize(
