@@ -249,7 +249,7 @@ def _grids(options: FactFormerOptions) -> dict[str, FactFormerOptions]:
 
 
 def _alone(options: FactFormerOptions) -> Callable[[], None]:
-    """Return a forward and backward pass of ours, in the default memory mode."""
+    """Return a forward and backward pass of ours, in memory mode ``lean``."""
     torch.manual_seed(0)
     module = build(options, "lean")
     frames = torch.randn(options.batch, options.history, 1, options.grid, options.grid)
