@@ -13,7 +13,7 @@ points on either side, with GELU, as ``activation="gelu"`` has here, and pads wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ from ..registry import did_you_mean
 from . import MODELS
 from .options import require_at_least, require_dimension, require_geometry
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
 @MODELS.register("dilated_resnet")
@@ -89,7 +89,7 @@ class DilatedResNet(nn.Module):
             )
         check_coordinates(coordinates)
         self.horizon, self.axes, self.axis_names = horizon, spec.axes, spec.axis_names
-        self.coordinates, self.activation, self.reach = coordinates, ACTIVATIONS[activation], max(dilations)
+        self.coordinates, self.reach = coordinates, max(dilations)
         if coordinates != "none":
             self.symmetries = frozenset()
         in_channels = history * spec.num_channels + spec.num_parameters
@@ -97,8 +97,7 @@ class DilatedResNet(nn.Module):
         boundaries = spec.boundaries
         self.lift = BoundaryConv(in_channels, width, boundaries)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(BoundaryConv(width, width, boundaries, dilation=distance) for distance in dilations)
-            for _ in range(depth)
+            DilatedBlock(width, dilations, boundaries, ACTIVATIONS[activation]) for _ in range(depth)
         )
         self.project = BoundaryConv(width, horizon * spec.num_channels, boundaries)
 
@@ -125,8 +124,29 @@ class DilatedResNet(nn.Module):
         self.check_grid(history.shape[3:])
         v = self.lift(append_coordinates(fold_inputs(history, parameters), self.axes, self.coordinates))
         for block in self.blocks:
-            added = v
-            for conv in block:
-                added = self.activation(conv(added))
-            v = v + added
+            v = block(v)
         return unfold_frames(self.project(v), self.horizon)
+
+
+class DilatedBlock(nn.Module):
+    """``v + σ C_n .. σ C_1 v`` with convolutions of the given dilations."""
+
+    def __init__(
+        self,
+        width: int,
+        dilations: Sequence[int],
+        boundaries: Sequence[str],
+        activation: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.convs = nn.ModuleList(
+            BoundaryConv(width, width, boundaries, dilation=distance) for distance in dilations
+        )
+
+    def forward(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch width *space"]:
+        """Return the block's output on the same grid."""
+        added = v
+        for conv in self.convs:
+            added = self.activation(conv(added))
+        return v + added

@@ -96,6 +96,7 @@ class FactFormer(nn.Module):
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
     symmetries: frozenset[str] = frozenset()
+    directions: Tensor
     memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "heads", "width")
     grids: str = "any"
 
@@ -141,14 +142,14 @@ class FactFormer(nn.Module):
         self.axes, self.axis_names, self.horizon = spec.axes, spec.axis_names, horizon
         self.padding, self.memory, self.precision = padding, memory, precision
         self.rotary_frequency, self.periodic_positions = rotary_frequency, periodic_positions
-        self.rotary_channels = head_dim * kernel_multiplier
+        self.heads, self.head_dim, self.rotary_channels = heads, head_dim, head_dim * kernel_multiplier
         if periodic_positions and not position_scale and spec.is_periodic and not boundary_branch:
             self.symmetries = frozenset({"shift"})
 
         steps = _latent_steps(horizon, latent_steps)
         self.is_grouped = lift == "grouped"
         self.lift: nn.Module = (
-            GroupedLift(spec.num_channels + spec.num_parameters, history, width)
+            GroupedLift(spec.num_channels, spec.num_parameters, history, width)
             if self.is_grouped
             else nn.Linear(history * spec.num_channels + spec.num_parameters, width)
         )
@@ -202,19 +203,17 @@ class FactFormer(nn.Module):
             grid: sizes in space.
             batch_size: windows a step.
         """
-        block = self.blocks[0]
-        width, values = self.decode.width, block.values.out_features
-        latent = self.decode.latent
+        width, latent, values = self.decode.width, self.decode.latent, self.heads * self.head_dim
         per_block = 4 * width  # the residual, its normalisation, and the block's output on both sides of σ
         per_state = 4 * latent + 3 * width  # two fields of the propagator, five of the decoder
-        work = 6 * max(width, latent) + 4 * values // block.heads
+        work = 6 * max(width, latent) + 4 * self.head_dim
         if self.memory == "speed":
-            per_block += values * (len(grid) + 1)
+            per_block += values * (len(grid) + 1)  # whole kernels; factors of low rank keep less
         elif self.memory == "minimal":
             work += max(per_block, per_state)
             per_block, per_state = width, latent
         states = 1 if self.march is None else self.march.num_steps
-        channels = len(self.blocks) * per_block + states * per_state + work
+        channels: float = len(self.blocks) * per_block + states * per_state + work
         if len(self.positions):
             channels += len(self.blocks) * width / batch_size
         weights = sum(parameter.numel() for parameter in self.parameters())
@@ -245,11 +244,12 @@ class FactFormer(nn.Module):
 
     def _lifted(self, history: Tensor, parameters: Tensor) -> Tensor:
         dtype = next(self.lift.parameters()).dtype
+        folded = fold_inputs(history, parameters).movedim(1, -1).to(dtype)
         if self.is_grouped:
-            frames = [fold_inputs(frame, parameters).movedim(1, -1) for frame in history.split(1, dim=1)]
-            lifted: Tensor = self.lift(torch.stack(frames, dim=-2).to(dtype))
+            frames = history.movedim((1, 2), (-2, -1)).to(dtype)
+            lifted: Tensor = self.lift(frames, parameters.to(dtype))
         else:
-            lifted = self.lift(fold_inputs(history, parameters).movedim(1, -1).to(dtype))
+            lifted = self.lift(folded)
         return lifted
 
     def _encoded(self, u: Float[Tensor, "batch *space width"]) -> Float[Tensor, "batch *space encoded"]:

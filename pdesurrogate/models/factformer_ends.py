@@ -20,10 +20,11 @@ GROUPS = 8
 
 
 class GroupedLift(nn.Module):
-    """Features of every field at every time, ``σ(a_c u_c(t) + b_c)``, then a linear map of all of them.
+    """Features of every field at every time, ``σ(a_c u_c(t) + b_c)``, and a linear map of them and of parameters.
 
     Args:
         channels: fields a frame.
+        num_parameters: of the PDE.
         history: frames.
         width: channels of the lifted field; there are ``width / 2`` features a frame.
 
@@ -31,7 +32,7 @@ class GroupedLift(nn.Module):
         ValueError: if the features cannot be shared out among the fields.
     """
 
-    def __init__(self, channels: int, history: int, width: int) -> None:
+    def __init__(self, channels: int, num_parameters: int, history: int, width: int) -> None:
         super().__init__()
         if (width // 2) % channels:
             raise ValueError(
@@ -43,14 +44,18 @@ class GroupedLift(nn.Module):
         self.scale = nn.Parameter(2 * torch.rand(channels, features) - 1)
         self.shift = nn.Parameter(2 * torch.rand(channels, features) - 1)
         self.mix = nn.Linear(history * channels * features, width, bias=False)
+        self.condition = nn.Linear(num_parameters, width, bias=False) if num_parameters else None
 
     def forward(
-        self, u: Float[Tensor, "batch *space history channel"]
+        self, u: Float[Tensor, "batch *space history channel"], parameters: Float[Tensor, "batch parameter"]
     ) -> Float[Tensor, "batch *space width"]:
         """Return the lifted field."""
         features = F.gelu(torch.addcmul(self.shift, u.unsqueeze(-1), self.scale))
         lifted: Tensor = self.mix(features.flatten(-3))
-        return lifted
+        if self.condition is None:
+            return lifted
+        constant = self.condition(parameters)
+        return lifted + constant.view(len(u), *[1] * (lifted.ndim - 2), -1)
 
 
 class BoundaryBranch(nn.Module):

@@ -16,7 +16,7 @@ training recipe, frame by frame with noise on the input, belongs to unrolls and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -134,7 +134,7 @@ class FFNO(nn.Module):
         u = self.frame.enter(history, parameters)
         v = self.frame.pad(self.lift(u))
         for i, mlp in enumerate(self.mlps):
-            weights = self.spectral[i % len(self.spectral)]
+            weights = cast(AxisWeights, self.spectral[i % len(self.spectral)])
             v = v + mlp(axis_convolutions(v, list(weights), self.num_modes, **self.engine)).to(v.dtype)
         return self.frame.leave(self.project(self.frame.crop(v, u)).to(history.dtype))
 

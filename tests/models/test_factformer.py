@@ -355,5 +355,13 @@ def test_options_that_cannot_be_are_refused(options, message, plane, build_model
 
 
 def test_features_that_cannot_be_shared_out_among_fields_are_refused(channel, build_model):
+    case = channel._replace(spec=channel.spec.replace(fields=(*channel.spec.fields, DENSITY)))
     with pytest.raises(ValueError, match="4 features out among 3 fields"):
-        build_model("factformer", channel, lift="grouped")
+        build_model("factformer", case, lift="grouped")
+
+
+@torch.no_grad()
+def test_a_lift_field_by_field_knows_the_parameters(channel, build_model, sample_windows):
+    model = build_model("factformer", channel, lift="grouped")
+    frames, parameters = sample_windows(channel)
+    assert (model(frames, parameters) - model(frames, parameters + 1)).abs().max() > 1e-4

@@ -86,9 +86,15 @@ def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(kind, compos
 
 
 MARCHING = (
-    "unroll=latent_marching", "unroll.curriculum_steps=3", "unroll.push_after=4", "unroll.push_every=2",
-    "data.horizon=2", "data.history=2", "model=factformer", *(f"model.{option}" for option in SMALL_OPTIONS["factformer"]),
-)  # fmt: skip
+    "unroll=latent_marching",
+    "unroll.curriculum_steps=3",
+    "unroll.push_after=4",
+    "unroll.push_every=2",
+    "data.horizon=2",
+    "data.history=2",
+    "model=factformer",
+    *(f"model.{option}" for option in SMALL_OPTIONS["factformer"]),
+)
 
 
 def test_a_curriculum_resumes_where_it_stopped(compose_train, tmp_path):
