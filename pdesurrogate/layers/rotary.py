@@ -36,6 +36,8 @@ def positions(
         device: of the result.
     """
     points = torch.arange(size if padded is None else padded, dtype=torch.float64, device=device)
+    if axis.is_descending:
+        points = size - 1 - points
     return axis.origin + (points + axis.offset) * (axis.length / size)
 
 

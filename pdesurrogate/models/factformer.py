@@ -128,10 +128,9 @@ class FactFormer(nn.Module):
         require_geometry("factformer", spec, self.geometries)
         sizes = {"depth": depth, "heads": heads, "head_dim": head_dim, "kernel_multiplier": kernel_multiplier}
         require_at_least("factformer", 1, history=history, horizon=horizon, width=width, **sizes)
-        require_at_least(
-            "factformer", 0, rotary_frequency=rotary_frequency, position_scale=position_scale, padding=padding
-        )
+        require_at_least("factformer", 0, rotary_frequency=rotary_frequency, position_scale=position_scale)
         _check_head(width, head_dim, kernel_multiplier)
+        _check_padding(padding, spec)
         check_kernel_norm(kernel_norm)
         check_memory(memory)
         check_precision(precision)
@@ -161,7 +160,7 @@ class FactFormer(nn.Module):
             ]
             self.register_buffer("directions", torch.stack(waves))
             self.positions.extend(nn.Linear(width, width) for _ in range(depth))
-        self._features: tuple[object, Tensor] | None = None
+        self._features: tuple[Tensor, object, Tensor] | None = None
         kernels = 1 if tie_axes else spec.ndim
         self.blocks = nn.ModuleList(
             FactFormerBlock(
@@ -299,12 +298,14 @@ class FactFormer(nn.Module):
         sizes = tuple(x.shape[0] for x in coordinates)
         if needs_plain_operations(like):
             return torch.stack([wave_features(b, coordinates) for b in self.directions]).to(like.dtype)
-        # Loading other weights changes the tensor's version, moving or casting the model its identity.
-        key = (sizes, like.dtype, like.device, id(self.directions), self.directions._version)
-        if self._features is None or self._features[0] != key:
-            features = [wave_features(b, coordinates).to(like.dtype) for b in self.directions]
-            self._features = key, torch.stack(features)
-        return kept(self._features[1])
+        # Loading other weights changes the tensor's version.
+        key = (sizes, like.dtype, like.device, self.directions._version)
+        if self._features is None or self._features[0] is not self.directions or self._features[1] != key:
+            # A table made during inference serves training, too.
+            with torch.inference_mode(mode=False), torch.no_grad():
+                features = [wave_features(b, coordinates).to(like.dtype) for b in self.directions]
+                self._features = self.directions, key, torch.stack(features)
+        return kept(self._features[2])
 
     def _run(self, part: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Call a part of the model; under ``memory="minimal"`` only its input is kept for the backward pass."""
@@ -402,6 +403,16 @@ def _check_head(width: int, head_dim: int, kernel_multiplier: int) -> None:
         raise ValueError(
             f"factformer: queries and keys have head_dim x kernel_multiplier = {head_dim * kernel_multiplier} "
             "channels; rotary embeddings turn pairs of them. Make one of both even."
+        )
+
+
+def _check_padding(padding: float, spec: DataSpec) -> None:
+    if not 0 <= padding <= 1:
+        raise ValueError(f"factformer: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
+    if padding and spec.is_periodic:
+        raise ValueError(
+            f"factformer: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs none. "
+            "Set padding to 0."
         )
 
 

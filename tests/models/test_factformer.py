@@ -141,6 +141,7 @@ def test_periodic_axes_count_the_point_at_both_ends_once_and_their_waves_close()
     x = positions(axis, 4)
     assert x.tolist() == [1.0, 1.75, 2.5, 3.25]
     assert positions(axis, 4, 6)[-1] == 4.75
+    assert positions(Axis("x", 3.0, origin=1.0, is_descending=True), 4).tolist() == x.tolist()[::-1]
     exact, whole = (
         rotary_frequencies(axis, 8, 64.0, whole_periods=w) * axis.length / (2 * math.pi)
         for w in (False, True)
@@ -160,6 +161,16 @@ def test_waves_are_those_of_the_grid_and_of_the_weights_at_hand(scalar, build_mo
     other(*inputs)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(*inputs), before)
+
+
+def test_waves_that_inference_made_serve_training(scalar, build_model, sample_windows):
+    model, inputs = build_model("factformer", scalar, position_scale=1.0), sample_windows(scalar)
+    with torch.inference_mode():
+        expected = model(*inputs)
+    future = model(*inputs)
+    future.sum().backward()
+    assert torch.equal(future, expected)
+    assert model.positions[0].weight.grad.abs().max() > 0
 
 
 @torch.no_grad()
@@ -347,6 +358,7 @@ def test_a_horizon_that_marching_cannot_reach_names_the_numbers_of_states_that_c
         ({"memory": "leen"}, "Did you mean 'lean'"),
         ({"heads": 0}, "heads is 0"),
         ({"padding": -1}, "padding is -1"),
+        ({"padding": 0.5}, "every axis is periodic"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message, plane, build_model):
