@@ -411,8 +411,8 @@ def _check_padding(padding: float, spec: DataSpec) -> None:
         raise ValueError(f"factformer: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
     if padding and spec.is_periodic:
         raise ValueError(
-            f"factformer: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs none. "
-            "Set padding to 0."
+            f"factformer: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs "
+            "none. Set padding to 0."
         )
 
 
