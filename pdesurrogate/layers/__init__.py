@@ -1,5 +1,7 @@
 """Bricks that more than one model uses: spectral, spherical and local convolution, boundaries, coordinates, folding."""
 
+from .axial_integral import axial_integral, contract
+from .axial_kernels import KERNEL_NORMS, AxialKernel, axis_means, check_kernel_norm
 from .boundary_conv import BoundaryConv, pad_boundaries
 from .channel_mixing import ChannelMixing
 from .coordinates import COORDINATES, append_coordinates, check_coordinates, num_coordinate_channels
@@ -32,6 +34,7 @@ from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_linear, poin
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
 from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
+from .rotary import positions, random_directions, rotary_frequencies, rotate, wave_features
 from .spectral_backends import BACKENDS, available_backends, check_backend
 from .spectral_conv import SpectralConv, spectral_conv
 from .spectral_norm import kept_multiplicity, normalise_kept, normalise_modes
@@ -49,9 +52,11 @@ __all__ = [
     "CONTRACTIONS",
     "COORDINATES",
     "FACTORISATIONS",
+    "KERNEL_NORMS",
     "MEMORY_MODES",
     "PRECISIONS",
     "AllRegions",
+    "AxialKernel",
     "BoundaryConv",
     "ChannelMixing",
     "DifferentialKernel",
@@ -78,11 +83,15 @@ __all__ = [
     "append_coordinates",
     "apply_kernels",
     "available_backends",
+    "axial_integral",
+    "axis_means",
     "check_backend",
     "check_coordinates",
     "check_factorisation",
+    "check_kernel_norm",
     "check_memory",
     "check_precision",
+    "contract",
     "decompose",
     "degree_matmul",
     "filter_basis",
@@ -103,6 +112,10 @@ __all__ = [
     "pointwise_linear",
     "pointwise_map",
     "pointwise_mlp",
+    "positions",
+    "random_directions",
+    "rotary_frequencies",
+    "rotate",
     "spectral_analysis",
     "spectral_conv",
     "spectral_operator",
@@ -112,4 +125,5 @@ __all__ = [
     "split_regions",
     "symmetric_modes",
     "unfold_frames",
+    "wave_features",
 ]

@@ -16,12 +16,15 @@ _CONVOLUTIONS: tuple[type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d], ...] =
 
 
 def pad_boundaries(
-    u: Float[Tensor, "batch channel *space"], width: int, boundaries: Sequence[str]
+    u: Float[Tensor, "batch channel *space"],
+    width: int,
+    boundaries: Sequence[str],
+    beyond: str = "replicate",
 ) -> Float[Tensor, "batch channel *padded"]:
     """Return ``u`` extended by ``width`` points at both ends of every axis.
 
-    A periodic axis is continued by its other end, a wall or open axis by its edge value, which is a
-    Neumann condition and adds no jump.
+    A periodic axis is continued by its other end. A wall or open axis is continued by its edge value, which is a
+    Neumann condition and adds no jump, or with ``beyond="constant"`` by zeros, whose jump tells where the end is.
 
     Raises:
         ValueError: if there is not one boundary per axis.
@@ -31,7 +34,7 @@ def pad_boundaries(
         raise ValueError(f"{len(boundaries)} boundaries {tuple(boundaries)} for {ndim} axes of space.")
     if width == 0:
         return u
-    for mode in ("circular", "replicate"):
+    for mode in ("circular", beyond):
         pads: list[int] = []
         for boundary in reversed(boundaries):
             pads += [width if (boundary == "periodic") == (mode == "circular") else 0] * 2
@@ -50,6 +53,8 @@ class BoundaryConv(nn.Module):
         boundaries: boundary of each axis; their number is the dimension, 1 to 3.
         kernel: odd number of points of the stencil along each axis.
         stride: coarsening of the grid.
+        dilation: distance of neighbouring points of the stencil in points of the grid.
+        beyond: what continues an axis that is not periodic, see `pad_boundaries`.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class BoundaryConv(nn.Module):
         *,
         kernel: int = 3,
         stride: int = 1,
+        dilation: int = 1,
+        beyond: str = "replicate",
     ) -> None:
         super().__init__()
         if not 1 <= len(boundaries) <= len(_CONVOLUTIONS):
@@ -67,11 +74,13 @@ class BoundaryConv(nn.Module):
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}; a centred stencil has an odd number of points.")
         self.boundaries = tuple(boundaries)
-        self.width = kernel // 2
-        self.conv = _CONVOLUTIONS[len(boundaries) - 1](in_channels, out_channels, kernel, stride=stride)
+        self.width = dilation * (kernel // 2)
+        self.beyond = beyond
+        convolution = _CONVOLUTIONS[len(boundaries) - 1]
+        self.conv = convolution(in_channels, out_channels, kernel, stride=stride, dilation=dilation)
 
     def forward(
         self, u: Float[Tensor, "batch in_channel *space"]
     ) -> Float[Tensor, "batch out_channel *coarse"]:
         """Return the convolved field."""
-        return self.conv(pad_boundaries(u, self.width, self.boundaries))
+        return self.conv(pad_boundaries(u, self.width, self.boundaries, self.beyond))

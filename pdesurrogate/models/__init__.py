@@ -11,10 +11,13 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
   any rotation, up to the aliasing of activations;
 - ``grids``: ``"any"``, ``"multiple of n"`` or ``"fixed"``;
 - ``convergence``, where it takes any grid: the order in the spacing with which its future settles as the grid is
-  refined, None (as if it said nothing) if only aliasing tells one grid from another;
+  refined, None (as if it said nothing) if only aliasing tells one grid from another, 0 if its stencils count in points,
+  so that it is another function on every grid;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
 
-It may have a ``summary``, a line about itself for the training log.
+It may have a ``summary``, a line about itself for the training log, and ``training_memory(grid, batch_size)``, about
+how many bytes a training step takes, with ``memory_options``, those of its options that lower it, for the message when
+memory runs out.
 """
 
 from ..registry import Registry

@@ -4,6 +4,11 @@ Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, arXiv:1505.04597, in the moder
 Brandstetter, "Towards Multi-spatiotemporal-scale Generalized PDE Modeling", TMLR 2023, arXiv:2209.15616
 (their U-Net_mod): pre-activation residual blocks with group normalisation, GELU, strided convolutions down,
 nearest neighbours and a convolution up, skips joined by concatenation. Stencils see the domain's boundaries.
+
+The authors' benchmark code (PDEArena, Unetmod-64) has the same blocks and skips, and as many, at width 64. It
+multiplies channels level by level, so that its 1, 2, 2, 4 are ``multipliers=[1, 2, 4, 16]`` here, normalises all
+channels of a sample together, ``groups=1``, refines by transposed convolutions of four points, and pads with zeros
+whatever the boundary.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -163,8 +163,7 @@ class CorrectionTraining(SurrogateTraining):
         step.known = None if forecasts is None else forecasts.of(batch)
         prediction = self.unroll(step, batch)
         before = torch.cat(step.before, dim=1)
-        residual = replace(batch, future=batch.future - before)
-        return prediction, self._losses_of(residual, prediction - before)
+        return prediction, self._losses_of(prediction - before, batch.future - before)
 
     def _earlier(self, batch: Batch) -> Tensor:
         """Return the earlier stages' normalised output."""

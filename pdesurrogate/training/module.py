@@ -15,7 +15,7 @@ from ..metrics import relative_l2
 from ..surrogate import Surrogate
 from .captured_step import CapturedStep
 from .optimisation import Optimisation
-from .unrolls import Unroll
+from .unrolls import ChangingUnroll, Unroll
 
 Metric = Callable[[Tensor, Tensor, DataSpec], Tensor]
 
@@ -32,7 +32,7 @@ class SurrogateTraining(lightning.LightningModule):
 
     Args:
         surrogate: the map to be trained.
-        unroll: from a batch to predictions for all of its future.
+        unroll: from a batch to predictions for all of its future; in training one that changes says what is compared.
         loss: a metric; averaged over samples, frames and fields.
         optimisation: optimiser and schedule.
         check_every: steps between looks at the loss on a device where looking means waiting, `CHECK_EVERY` if not
@@ -159,15 +159,18 @@ class SurrogateTraining(lightning.LightningModule):
         torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
 
     def _losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """Return what training minimises, sample by sample."""
+        if isinstance(self.unroll, ChangingUnroll):
+            return self._losses_of(*self.unroll.learn(self.surrogate, batch, self.global_step))
         return self._outcome(batch)[1]
 
     def _outcome(self, batch: Batch) -> tuple[Tensor, Float[Tensor, " batch"]]:
         """Return the predictions for all of the future, and the loss of each sample."""
         prediction = self.unroll(self.surrogate, batch)
-        return prediction, self._losses_of(batch, prediction)
+        return prediction, self._losses_of(prediction, batch.future)
 
-    def _losses_of(self, batch: Batch, prediction: Tensor) -> Float[Tensor, " batch"]:
-        return self.loss(prediction, batch.future, self.surrogate.spec).flatten(1).mean(dim=1)
+    def _losses_of(self, prediction: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:
+        return self.loss(prediction, truth, self.surrogate.spec).flatten(1).mean(dim=1)
 
     def _require_finite(self, losses: Tensor, batch: Batch) -> None:
         finite = torch.isfinite(losses)

@@ -29,11 +29,12 @@ from .forecasts import ForecastFigures
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
+from .out_of_memory import explain_out_of_memory
 from .progress import ConsoleProgress
 from .region_parallel import RegionParallel, region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, Fitted, StagedRun, require_same_stages
-from .unrolls import Unroll
+from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def train(config: dict[str, Any]) -> float:
     resumed = _resumed_folder(config, surrogate)
     check_options("boosting", Boosting, config.get("boosting", {}))
     boosting = Boosting(**config.get("boosting", {}))
-    capture = _captures(config["trainer"])
+    capture = _captures(config["trainer"], unroll)
     boosting.check(surrogate.model, unroll, data, capture)
     with warnings.catch_warnings():
         _ignore_advice()
@@ -157,10 +158,15 @@ def _loss(section: Mapping[str, Any]) -> Metric:
     return metric if regions == 1 else RegionalLoss(metric, regions)
 
 
-def _captures(trainer: Mapping[str, Any]) -> bool:
+def _captures(trainer: Mapping[str, Any], unroll: Unroll) -> bool:
     """Return whether steps are to be captured, after checking that they can be."""
     if not trainer.get("capture", False):
         return False
+    if isinstance(unroll, ChangingUnroll):
+        raise ValueError(
+            "trainer.capture=true records one step and replays it, and the steps of this unroll change as training "
+            "goes on. Set trainer.capture=false, or take unroll=one_step or k_step."
+        )
     devices = trainer["devices"]
     alone = trainer["num_nodes"] == 1 and (devices == 1 or (isinstance(devices, list) and len(devices) == 1))
     has_gpu = torch.cuda.is_available()
@@ -227,7 +233,9 @@ def _fit(
     trainer = _build_trainer(config, run_dir, loggers, stage, epochs)
     try:
         checkpoint = str(last) if last is not None and last.is_file() else None
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        kind, batch_size = config["model"]["kind"], config["data"].get("batch_size", 1)
+        with explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except TrainingInterrupted as stop:
         raise KeyboardInterrupt(str(stop)) from None
     best: Any = trainer.checkpoint_callback

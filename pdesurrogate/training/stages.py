@@ -30,7 +30,7 @@ from .corrections import CACHES, CorrectionTraining, Forecasts, cache_is_valid, 
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .stage_spectra import dominant_modes, stage_spectra
-from .unrolls import OneStep, Unroll
+from .unrolls import ChangingUnroll, OneStep, Unroll
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,11 @@ class Boosting:
             raise ValueError(
                 f"boosting.epochs has {len(self.epochs)} entries and the model {model.num_stages} stages; give one for "
                 "each."
+            )
+        if isinstance(model, SpecBoost) and isinstance(unroll, ChangingUnroll):
+            raise ValueError(
+                "the stages of specboost correct a residual, and what this unroll compares changes as training goes "
+                "on. Use unroll=one_step or k_step."
             )
         trajectories = data.dataset.splits["train"].num_trajectories
         if self.folds > trajectories:

@@ -29,6 +29,15 @@ class Unroll(Protocol):
         ...
 
 
+@runtime_checkable
+class ChangingUnroll(Unroll, Protocol):
+    """What unrolls offer whose training changes from one optimiser step to another."""
+
+    def learn(self, surrogate: Surrogate, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Return predictions and the part of ``batch.future`` that they are compared with, at an optimiser step."""
+        ...
+
+
 @UNROLLS.register("one_step")
 @dataclass(frozen=True)
 class OneStep:

@@ -24,6 +24,16 @@ SMALL_OPTIONS = {
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
     "tfno": {"width": 6, "depth": 2, "num_modes": 6, "rank": 0.5},
     "sfno": {"width": 6, "depth": 2, "max_degree": 7},
+    "factformer": {
+        "width": 8,
+        "depth": 2,
+        "heads": 2,
+        "head_dim": 4,
+        "latent_multiplier": 1,
+        "rotary_frequency": 8.0,
+    },
+    "ffno": {"width": 6, "depth": 2, "num_modes": 6, "mlp_ratio": 2},
+    "dilated_resnet": {"width": 6, "depth": 2, "dilations": [1, 2]},
     "lsno": {"width": 6, "depth": 2, "max_degree": 7, "cutoff": 0.9, "encoder_cutoff": 0.6},
 }
 """Options for the suites' speed; a model without an entry runs with its defaults."""
@@ -66,6 +76,10 @@ VARIANTS = {
             "residual_options": {"width": 4, "depth": 1, "num_modes": 4},
             "stage_input": "pred_only",
         },
+    ),
+    "factformer, one shot": (
+        "factformer",
+        {**SMALL_OPTIONS["factformer"], "latent_steps": 0, "tie_axes": True, "position_scale": 0.5},
     ),
     "sfno, isotropic": ("sfno", {**SMALL_OPTIONS["sfno"], "isotropic": True, "coordinates": "none"}),
     "sfno, coarser inside": (

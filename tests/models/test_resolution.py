@@ -58,6 +58,9 @@ def test_a_future_settles_with_the_declared_order_as_the_grid_is_refined(
         future_on(model, frames, parameters, size, case.spec.ndim) for size in (32, 64, 128)
     )
     change = ((coarse - middle).norm() / fine.norm()).item(), ((middle - fine).norm() / fine.norm()).item()
+    if declared == 0:  # stencils count in points
+        assert change[1] > 2e-2, change
+        return
     order = math.log2(change[0] / change[1])
     # Hats meet the points of a grid differently from grid to grid, which shows in the order.
     assert declared - 0.4 < order < declared + 0.6, (order, change)

@@ -57,6 +57,9 @@ SMALL_OPTIONS = {
     "fno": FNO,
     "tfno": (*FNO, "rank=0.5", "joint=true"),
     "localno": (*FNO, "radius=0.3", "reference_grid=16"),
+    "factformer": ("width=8", "depth=1", "heads=2", "head_dim=4", "rotary_frequency=8"),
+    "ffno": ("width=8", "num_modes=6", "depth=2"),
+    "dilated_resnet": ("width=4", "depth=1", "dilations=[1,2]"),
     "unet": ("width=4", "multipliers=[1,2]", "num_blocks=1"),
     "gfno": ("width=3", "num_modes=6", "depth=2", "group=p4m"),
     "mgtfno": ("base=fno", "base_options={width: 4, depth: 2, num_modes: 4}"),
@@ -83,6 +86,70 @@ def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(kind, compos
     a, b = read_checkpoint(whole), read_checkpoint(parts)
     assert a["global_step"] == b["global_step"]
     assert_bitwise(a["state_dict"], b["state_dict"])
+
+
+MARCHING = (
+    "unroll=latent_marching",
+    "unroll.curriculum_steps=3",
+    "unroll.push_after=4",
+    "unroll.push_every=2",
+    "data.horizon=2",
+    "data.history=2",
+    "model=factformer",
+    *(f"model.{option}" for option in SMALL_OPTIONS["factformer"]),
+)
+
+
+def test_a_curriculum_resumes_where_it_stopped(compose_train, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    terms = [*MARCHING, "optim.schedule=constant", "optim.warmup=0", "data.batch_size=4"]
+    train(compose_train("trainer.max_epochs=4", *terms, run_dir=whole))
+    train(compose_train("trainer.max_epochs=2", *terms, run_dir=parts))
+    train(compose_train("trainer.max_epochs=4", *terms, f"resume={parts}", run_dir=parts))
+    a, b = read_checkpoint(whole), read_checkpoint(parts)
+    assert a["global_step"] == b["global_step"] == 8
+    assert_bitwise(a["state_dict"], b["state_dict"])
+
+
+def test_steps_that_change_are_not_captured(compose_train):
+    with pytest.raises(ValueError, match=r"steps of this unroll change .* trainer\.capture=false"):
+        train(compose_train(*MARCHING, "trainer.capture=true"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+    ids=["GPU", "CPU"],
+)
+def test_when_memory_runs_out_the_estimate_and_what_lowers_it_are_said(error, compose_train, monkeypatch):
+    from pdesurrogate.models.factformer import FactFormer
+
+    def forward(*_):
+        raise error
+
+    monkeypatch.setattr(FactFormer, "forward", forward)
+    message = r"factformer on 16 x 16 points with data.batch_size=\d+ takes about .* GB \(estimate\)"
+    with pytest.raises(ValueError, match=message) as caught:
+        train(compose_train(*MARCHING[-6:]))
+    assert "Set model.memory=minimal, or lower one of data.batch_size" in str(caught.value)
+    with pytest.raises(ValueError, match=r"Lower one of data\.batch_size"):
+        train(compose_train(*MARCHING[-6:], "model.memory=minimal"))
+
+
+def test_another_failure_of_a_step_stays_what_it_is(compose_train, monkeypatch):
+    from pdesurrogate.models.fno import FNO
+
+    def forward(*_):
+        raise RuntimeError("some other failure")
+
+    monkeypatch.setattr(FNO, "forward", forward)
+    with pytest.raises(RuntimeError, match="some other failure"):
+        train(compose_train())
 
 
 class InterruptAt:

@@ -1,0 +1,78 @@
+"""Latent marching: training on ever more frames of a step, with pushes that show a model its own errors.
+
+Li, Shu, Barati Farimani, "Scalable Transformer for PDE Surrogate Modeling", NeurIPS 2023, arXiv:2305.17560, with the
+pushforward of Brandstetter, Worrall, Welling, "Message Passing Neural PDE Solvers", ICLR 2022, arXiv:2202.03376.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..fields import Batch
+from ..surrogate import Surrogate
+from . import UNROLLS
+from .unrolls import KStep
+
+
+@UNROLLS.register("latent_marching")
+@dataclass(frozen=True)
+class LatentMarching:
+    """Learn the first frames of a step, at the beginning one and after ``curriculum_steps`` all ``H`` of the horizon.
+
+    At optimiser step ``t`` these are ``1 + ⌊(H - 1) t / curriculum_steps⌋`` frames. Later than ``push_after``, at every
+    ``push_every``-th step, the surrogate is first fed its own frames ``pushes`` times without gradient, and what it
+    makes of them is compared with the frames that then follow. Validation compares all frames of ``1 + pushes`` steps,
+    as a rollout makes them. It suits every model that predicts several frames a step.
+
+    Attributes:
+        curriculum_steps: optimiser steps until all frames are learnt; 0: from the beginning.
+        pushes: steps without gradient before the one with it; 0: never.
+        push_after: optimiser step after which pushes begin.
+        push_every: optimiser steps from one push to the next.
+    """
+
+    curriculum_steps: int = 6000
+    pushes: int = 1
+    push_after: int = 8000
+    push_every: int = 3
+
+    def __post_init__(self) -> None:
+        for name, minimum in {"curriculum_steps": 0, "pushes": 0, "push_after": 0, "push_every": 1}.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(
+                    f"{name} of unroll latent_marching is {getattr(self, name)}; it must be at least {minimum}."
+                )
+
+    @property
+    def num_steps(self) -> int:
+        """Model steps whose truth a sample carries."""
+        return 1 + self.pushes
+
+    def num_frames(self, step: int, horizon: int) -> int:
+        """Return how many frames of the horizon are learnt at an optimiser step."""
+        if step >= self.curriculum_steps:
+            return horizon
+        return 1 + (horizon - 1) * step // self.curriculum_steps
+
+    def num_pushes(self, step: int) -> int:
+        """Return how often the surrogate is pushed at an optimiser step."""
+        return self.pushes if step > self.push_after and step % self.push_every == 0 else 0
+
+    def __call__(self, surrogate: Surrogate, batch: Batch) -> Float[Tensor, "batch horizon channel *space"]:
+        """Return ``1 + pushes`` model steps in a row."""
+        return KStep(self.num_steps)(surrogate, batch)
+
+    def learn(self, surrogate: Surrogate, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Return predictions with gradients and the truth that they are compared with, at an optimiser step."""
+        pushes, horizon, window = self.num_pushes(step), surrogate.horizon, batch.history
+        with torch.no_grad():
+            for _ in range(pushes):
+                future = surrogate.step(window, batch.parameters)
+                window = torch.cat([window, future], dim=1)[:, -surrogate.history :]
+        frames = slice(0, self.num_frames(step, horizon))
+        truth = batch.future[:, pushes * horizon : (pushes + 1) * horizon]
+        return surrogate.step(window, batch.parameters)[:, frames], truth[:, frames]
