@@ -192,10 +192,11 @@ class T1(nn.Module):
     @property
     def summary(self) -> str:
         """What the start of a training says about the waves."""
-        kinds = ", ".join(f"{k} {n}" for k, n in zip(self.waves.shape, self.waves.kinds, strict=True))
-        return f"keeps {kinds} waves, and in time {self.time_waves.shape[0]}" if self.frame.time_is_axis else (
-            f"keeps {kinds} waves"
-        )
+        waves = zip(self.frame.spec.axis_names, self.waves.shape, self.waves.kinds, strict=True)
+        along = [f"{count} {kind} waves along {name}" for name, count, kind in waves]
+        if self.frame.time_is_axis:
+            along.append(f"{self.time_waves.shape[0]} cosine waves in time")
+        return f"keeps {', '.join(along)}"
 
     def check_grid(self, grid: Sequence[int]) -> None:
         """Refuse a grid that cannot carry the kept waves.
@@ -242,7 +243,7 @@ class T1(nn.Module):
             return self.time_waves.synthesise(y, (self.frame.horizon,)).movedim(-1, 1)
         return y.unflatten(1, (self.frame.horizon, -1))
 
-    def project_on_waves(
+    def nearest(
         self, frames: Float[Tensor, "batch time channel *space"]
     ) -> Float[Tensor, "batch time channel *space"]:
         """Return the nearest frames that the model can predict: those without the waves that it does not keep."""
@@ -252,13 +253,13 @@ class T1(nn.Module):
         """Return the amplitudes of the lifted input, positions, parameters and bias among them."""
         fields = self.waves.analyse(fold_inputs(history, parameters[:, :0]))
         constant, batch = self._constant.to(fields.dtype), len(fields)
-        grid = tuple(history.shape[3:])
-        inputs = [
-            fields.movedim((0, 1), (-2, -1)),
-            constant * parameters.to(fields.dtype),
-            self._positions(grid, fields).expand(*self.waves.shape, batch, -1),
-            constant.expand(*self.waves.shape, batch, 1),
-        ]
+        inputs = [fields.movedim((0, 1), (-2, -1))]
+        if parameters.shape[1]:
+            inputs.append(constant * parameters.to(fields.dtype))
+        if self.frame.coordinates != "none":
+            positions = self._positions(tuple(history.shape[3:]), fields)
+            inputs.append(positions.expand(*self.waves.shape, batch, -1))
+        inputs.append(constant.expand(*self.waves.shape, batch, 1))
         lead = self.frame.time_is_axis
         weight, bias = self.lift.weight, self.lift.bias
         inward = torch.cat([weight[:, :-1] if lead else weight, bias[:, None]], 1)
@@ -274,10 +275,7 @@ class T1(nn.Module):
         return v.unsqueeze(-3) * first + constant.unsqueeze(-3) * times * weight[:, -1]
 
     def _positions(self, grid: tuple[int, ...], like: Tensor) -> Float[Tensor, "*waves 1 positions"]:
-        kind = self.frame.coordinates
-        if kind == "none":
-            return like.new_zeros(*self.waves.shape, 1, 0)
-        settings = (self.frame.spec.axes, kind, self.waves, grid, like.dtype)
+        settings = (self.frame.spec.axes, self.frame.coordinates, self.waves, grid, like.dtype)
         if torch.compiler.is_compiling():
             return _positions(*settings, like.device)
         return kept(_cached_positions(*settings, str(like.device)))
@@ -376,7 +374,12 @@ def _positions(
 
 @lru_cache(maxsize=64)
 def _cached_positions(
-    axes: tuple[Axis, ...], kind: str, waves: RealWaves, grid: tuple[int, ...], dtype: torch.dtype, device: str
+    axes: tuple[Axis, ...],
+    kind: str,
+    waves: RealWaves,
+    grid: tuple[int, ...],
+    dtype: torch.dtype,
+    device: str,
 ) -> Tensor:
     with torch.inference_mode(False):
         return _positions(axes, kind, waves, grid, dtype, device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..fields import Batch, DataSpec
 from ..metrics import relative_l2
 from ..surrogate import Surrogate
+from .amplitude_loss import AmplitudeLoss
 from .captured_step import CapturedStep
 from .optimisation import Optimisation
 from .unrolls import Unroll
@@ -158,6 +159,8 @@ class SurrogateTraining(lightning.LightningModule):
         torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
 
     def _losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+        if isinstance(self.loss, AmplitudeLoss):
+            return self.loss.of_batch(self.surrogate, batch).flatten(1).mean(dim=1)
         return self._losses_of(batch, self.unroll(self.surrogate, batch))
 
     def _losses_of(self, batch: Batch, prediction: Tensor) -> Float[Tensor, " batch"]:
