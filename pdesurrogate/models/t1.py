@@ -1,22 +1,22 @@
 """Transform once: one transform in, a network on the amplitudes of some waves, one transform out.
 
-Poli, Massaroli, Berto, Park, Dao, Ré, Ermon, "Transform Once: Efficient Operator Learning in Frequency Domain", NeurIPS
-2022, arXiv:2211.14453. With the amplitudes ``û(k)`` of M kept waves, lift to C channels, and ``depth`` times
+Poli, Massaroli, Berto, Park, Dao, Ré, Ermon, "Transform Once: Efficient Operator Learning in Frequency Domain",
+NeurIPS 2022, arXiv:2211.14453. With the amplitudes ``û(k)`` of M kept waves, lift to C channels, and ``depth`` times
 
     h(k) = σ( W(k) v(k) )                                 channels are mixed wave by wave
     v    ← a v + S₁ S₂ h                                  waves are mixed along each axis, channel by channel
 
-then project: ``ŷ(k) = P₂ sin(P₁ v(k))``. σ is the exact GELU, applied to amplitudes; there is no bias after the lifting. Waves are
-real: cosines between walls and at open ends (DCT-II), sines and cosines on periodic axes, see
+then project: ``ŷ(k) = P₂ sin(P₁ v(k))``. σ is the exact GELU, applied to amplitudes; there is no bias after the
+lifting. Waves are real: cosines between walls and at open ends (DCT-II), sines and cosines on periodic axes, see
 `pdesurrogate.fields.fourier.RealWaves`.
 
-The order of the first steps is chosen for speed and changes no number. Lifting is linear, so the input's own channels are
-transformed, to the M kept waves alone, and positions, parameters and bias enter as the amplitudes that they have; all
-other waves would leave every layer as zeros, and are never formed. The cost of the layers does not depend on the grid.
+The order of the first steps is chosen for speed and changes no number. Lifting is linear, so the input's own channels
+are transformed, to the M kept waves alone, and positions, parameters and bias enter as the amplitudes that they have;
+all other waves would leave every layer as zeros, and are never formed. The layers cost the same on every grid.
 
-Beware: what lies outside the kept waves cannot be predicted. The error of the truth's projection on them, the truncation
-floor, stands beside every error in the report. The GELU acts on amplitudes and waves are mixed at will: no symmetry of
-the equation is built in.
+Beware: what lies outside the kept waves cannot be predicted. The error of the truth's projection on them, the
+truncation floor, stands beside every error in the report. The GELU acts on amplitudes and waves are mixed at will: no
+symmetry of the equation is built in.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from ..data.datamodule import TrajectoryDataModule
 
 HEAD_SCALE = 0.02
-"""Standard deviation of the projection's initial weights. The paper's code has 1e-8, of which the gradients are as small as
-what Adam divides by."""
+"""Standard deviation of the projection's initial weights. The paper's code has 1e-8, of which the gradients are as
+small as what Adam divides by."""
 RESIDUALS = ("balanced", "sum")
 _MOST_TRAJECTORIES = 64  # that are looked at to choose waves
 
@@ -69,18 +69,19 @@ class T1(nn.Module):
         depth: number of layers.
         num_modes: kept waves: one number for all axes, or one per axis, followed by time for ``time="axis"``. On a
             periodic axis a cosine and a sine count as two.
-        waves: which ones: the ``"lowest"``; those of each axis with the largest mean ``"energy"`` in the training data,
-            which `train.py` looks at; or one list of numbers an axis (`pdesurrogate.fields.fourier.RealWaves`).
+        waves: which ones: the ``"lowest"``; those of each axis with the largest mean ``"energy"`` in the training
+            data, which `train.py` looks at; or one list of numbers an axis (`pdesurrogate.fields.fourier.RealWaves`).
         tolerance: relative L2 error that the projection of the training data on the kept waves may have; the fewest
             waves are kept, and ``num_modes`` is not used but for time. None: ``num_modes`` decides.
         transform: ``"auto"``: what suits each axis's boundary. ``"dct"``: cosines, refused on periodic axes;
-            ``"rfft_real"``: sines and cosines, refused on others; ``"dct_everywhere"``: the paper's cosines on periodic
-            axes too.
+            ``"rfft_real"``: sines and cosines, refused on others; ``"dct_everywhere"``: the paper's cosines on
+            periodic axes too.
         time: ``"channels"`` or ``"axis"``.
         residual: ``"balanced"``: ``a² = 1 - 1/(depth + 1)``, and initial weights at which the activations have the same
             variance at all depths; ``"sum"``: the paper's ``a = 1``, and its variance-preserving weights in the first
             layer. See `pdesurrogate.models.t1_variance`.
-        decay: with which the energy of waves is expected to fall, ``(1 + |κ|²)^(-decay/2)``; 0 is the paper's white noise.
+        decay: with which the energy of waves is expected to fall, ``(1 + |κ|²)^(-decay/2)``; 0 is the paper's white
+            noise.
         reference_grid: points per axis, one number or one each, of the grid on which amplitudes have the size that an
             orthonormal transform gives them, as in the paper; that of training, or one near it.
         head_width: hidden width of the projection.
@@ -305,8 +306,8 @@ class T1(nn.Module):
 class T1Layer(nn.Module):
     """``v ← keep · v + S₁ S₂ σ(W v)`` on the amplitudes ``(*waves, batch, width)``.
 
-    Channels are mixed with one matrix a wave and waves with one matrix an axis and channel. For the first, waves lead and
-    channels are last; for the second, channels lead and the last axis is last: every product is a batched one of
+    Channels are mixed with one matrix a wave and waves with one matrix an axis and channel. For the first, waves lead
+    and channels are last; for the second, channels lead and the last axis is last: every product is a batched one of
     contiguous matrices.
 
     Args:
@@ -338,10 +339,7 @@ class T1Layer(nn.Module):
             before = math.prod(self.shape[:axis])
             columns = h.reshape(width, before, self.shape[axis], -1)
             matrix = self.mixing[axis].transpose(1, 2)
-            if axis == 0:
-                h = torch.bmm(matrix, columns.squeeze(1))
-            else:
-                h = torch.matmul(matrix.unsqueeze(1), columns)
+            h = torch.bmm(matrix, columns[:, 0]) if axis == 0 else torch.matmul(matrix.unsqueeze(1), columns)
         h = torch.bmm(h.reshape(width, -1, self.shape[-1]), self.mixing[-1])
         h = h.view(width, *self.shape[:-1], batch, self.shape[-1])
         h = h.permute(*range(1, ndim), ndim + 1, ndim, 0)

@@ -1,26 +1,26 @@
 """Scales of T1's initial weights at which the variance of its activations is the same at all depths.
 
-By Parseval a field's variance is the sum of the variances of its amplitudes, and fields have spectra that decay: before
-training, the wave with the wavenumbers ``κ`` is taken to carry energy in proportion to ``e(κ) = (1 + |κ|²)^(-decay/2)``;
-``decay`` 0 is white noise. Of all waves of the reference grid a share ``ρ = Σ_kept e / Σ_all e`` is kept.
+By Parseval a field's variance is the sum of the variances of its amplitudes, and fields have spectra that decay: the
+wave with the wavenumbers ``κ`` is expected to carry energy in proportion to ``e(κ) = (1 + |κ|²)^(-decay/2)``; ``decay``
+0 is white noise. Of all waves of the reference grid a share ``ρ = Σ_kept e / Σ_all e`` is kept.
 
-**Truncation.** A random linear map of C channels on every kept wave, weights of variance σ², takes the total variance from
-``V`` to ``C σ² ρ V``. It is preserved for ``σ² = 1 / (ρ C)``; for white noise this is Poli et al.'s ``N / (M C)``, with M of N
-waves kept. What follows has no more waves to lose: repeated there, the same factor ``1/ρ`` multiplies the variance once a
-layer.
+**Truncation.** A random linear map of C channels on every kept wave, weights of variance σ², takes the total variance
+from ``V`` to ``C σ² ρ V``. It is preserved for ``σ² = 1 / (ρ C)``; for white noise this is Poli et al.'s ``N / (M C)``,
+with M of N waves kept. What follows has no more waves to lose: repeated there, the same factor ``1/ρ`` multiplies the
+variance once a layer.
 
-**Layers.** ``v ← a v + b S₁S₂ σ(W v)`` has independent random weights of mean zero, so that variances add up. Mode mixing with
-variances ``1/m`` hands the energy of the activations on. With ``G(s²) = E[σ(s ξ)²]``, ξ standard normal, that energy is ``Σ_k
-G(C σ_W² v_k)``, and ``σ_W`` is chosen so that it is ``V = Σ_k v_k``; then ``V`` is kept for ``a² + b² = 1``. The energy that is
-mixed in is spread evenly over the waves, ``v_k ← a² v_k + b² V / M``, from where the next layer goes on. For the exact GELU
-(Stein's identity twice)
+**Layers.** ``v ← a v + b S₁S₂ σ(W v)`` has independent random weights of mean zero, so that variances add up. Mode
+mixing with variances ``1/m`` hands the energy of the activations on. With ``G(s²) = E[σ(s ξ)²]``, ξ standard normal,
+that energy is ``Σ_k G(C σ_W² v_k)``, and ``σ_W`` is chosen so that it is ``V = Σ_k v_k``; then ``V`` is kept for
+``a² + b² = 1``. The energy that is mixed in is spread evenly over the waves, ``v_k ← a² v_k + b² V / M``, from where
+the next layer goes on. For the exact GELU (Stein's identity twice)
 
     G(s²) = s² [1/4 + asin(s²/(1+s²)) / 2π] + s⁴ / (π (1+s²) √(1+2s²)),
 
 a quarter of ``s²`` for faint waves and half of it for strong ones.
 
-Source of the first part: Poli, Massaroli, Berto, Park, Dao, Ré, Ermon, "Transform Once", NeurIPS 2022, arXiv:2211.14453,
-section on variance-preserving schemes.
+Source of the first part: Poli, Massaroli, Berto, Park, Dao, Ré, Ermon, "Transform Once", NeurIPS 2022,
+arXiv:2211.14453, section on variance-preserving schemes.
 """
 
 from __future__ import annotations

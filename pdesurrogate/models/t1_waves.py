@@ -1,8 +1,9 @@
 """Which waves T1 works on: their kind from the boundaries, and which of them are kept.
 
-A model that keeps some waves can never err less than the projection of the truth on them does: the truncation floor.
-Poli et al. (2022, arXiv:2211.14453) call it the irreducible part of the loss and choose waves by it: the lowest ones, those
-with the largest mean energy in the training data, and as many as a given floor needs.
+A model that keeps some waves can never err less than the projection of the truth on them does: the truncation floor,
+the irreducible part of the loss in a reduced-order model. Waves are chosen by it: the lowest ones, those with the
+largest mean energy in the training data, and as many as a given floor needs (Poli et al. 2022, arXiv:2211.14453, on
+reduced-order models).
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def strongest(energy: Float[Tensor, "*waves"], num_modes: Sequence[int]) -> list
 
 
 def fewest_modes(energy: Float[Tensor, "*waves"], tolerance: float, *, lowest: bool) -> list[int]:
-    """Return the smallest numbers of waves, the same share of every axis, whose projection errs by at most ``tolerance``.
+    """Return the smallest numbers of waves, the same share of every axis, that keep the error within ``tolerance``.
 
     The error is the root of the mean share of energy that is left out, which the mean relative L2 error cannot exceed.
 

@@ -22,8 +22,8 @@ class AmplitudeLoss:
 
         ‖p - t‖² = Σ_k (p̂_k - t̂_k)² + (‖t‖² - Σ_k t̂_k²),
 
-    where the second part is what no prediction can reach. The number is that of `relative_l2` on the grid; the prediction
-    is never transformed to it. Poli et al. (2022, arXiv:2211.14453) train so.
+    where the second part is what no prediction can reach. The number is that of `relative_l2` on the grid; the
+    prediction is never transformed to it. Poli et al. (2022, arXiv:2211.14453) train so.
     """
 
     def __call__(

@@ -7,8 +7,8 @@
 
 All amplitudes are real: on a periodic axis they are the real and imaginary parts of the Fourier modes up to a factor,
 on any other axis those of the DCT-II. They do not depend on the grid, and neither does Parseval's sum ``mean(u²) = Σ_n
-c_n²``, which holds on the grid as well as in the box as long as every wave lies below the Nyquist wave. Keeping a few of
-them is the orthogonal projection on their span. Waves are products with tables, one axis after the other.
+c_n²``, which holds on the grid as well as in the box as long as every wave lies below the Nyquist wave. Keeping a few
+of them is the orthogonal projection on their span. Transforms are products with tables, one axis after the other.
 """
 
 from __future__ import annotations
