@@ -30,6 +30,7 @@ MEANINGS = {
     "parameters": "parameters",
     "spectral_parameters": "spectral parameters",
     "cpu_seconds": "CPU time",
+    "time_to_error": "time to equal error",
 }
 CLOCKS = {"cpu_seconds": "CPU time", "seconds": "time"}
 HEADER = f"""# Published claims, tested here
@@ -147,16 +148,17 @@ def _set_table(file: ClaimFile, name: str, result: Mapping[str, Any]) -> list[st
     heads = [f"{MEASURES[m]}{'' if g == 1 else f', {g}x grid'}" for g, m in columns]
     facts = result["sets"][name]
     clock = "cpu_seconds" if result["settings"]["device"] == "cpu" else "seconds"
+    steps = sorted({run["steps"] for run in result["runs"] if run["set"] == name})
     rows = []
     for arm in file.arms:
         if runs := runs_of(result, arm, name):
             errors = [_error(error_table(runs, grid, measure)) for grid, measure in columns]
-            rows.append([_label(file, arm), _size(runs[0]), *errors, _time(runs, clock)])
+            label = _label(file, arm) + (f", {runs[0]['steps']} steps" if len(steps) > 1 else "")
+            rows.append([label, _size(runs[0]), *errors, _time(runs, clock)])
     persistence = [{"errors": facts["persistence"]}] if facts["persistence"] else []
     if persistence:
         errors = [_error(error_table(persistence, grid, measure)) for grid, measure in columns]
         rows.append(["persistence", "", *errors, ""])
-    steps = sorted({run["steps"] for run in result["runs"] if run["set"] == name})
     title = f"On {name}: {facts['training_windows']} training windows, {_words(steps)} steps"
     return [f"{title}.", "", *_markdown(["", "parameters (spectral)", *heads, CLOCKS[clock]], rows)]
 
