@@ -258,7 +258,9 @@ def _scale(content: Any, where: str) -> Scale:
     given = _section(Scale, content, where)
     for key in ("sets", "arms"):
         given[key] = _each(given.get(key, {}), f"{where}.{key}", lambda c, w: _words(c, w))
-    given["arm_steps"] = _each(given.get("arm_steps", {}), f"{where}.arm_steps", lambda c, w: _value("int", c, w))
+    given["arm_steps"] = _each(
+        given.get("arm_steps", {}), f"{where}.arm_steps", lambda c, w: _value("int", c, w)
+    )
     scale = Scale(**given)
     counts = {"steps": scale.steps, "validations": scale.validations, "horizon": scale.horizon}
     counts |= {f"arm_steps.{arm}": steps for arm, steps in scale.arm_steps.items()}

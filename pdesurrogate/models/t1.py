@@ -68,7 +68,7 @@ class T1(nn.Module):
         width: channels.
         depth: number of layers.
         num_modes: kept waves: one number for all axes, or one per axis, followed by time for ``time="axis"``. On a
-            periodic axis a cosine and a sine count as two.
+            periodic axis a cosine and a sine count as two; of one number, time takes no more than there are frames.
         waves: which ones: the ``"lowest"``; those of each axis with the largest mean ``"energy"`` in the training
             data, which `train.py` looks at; or one list of numbers an axis (`pdesurrogate.fields.fourier.RealWaves`).
         tolerance: relative L2 error that the projection of the training data on the kept waves may have; the fewest
@@ -133,6 +133,8 @@ class T1(nn.Module):
                 f"{', '.join(RESIDUALS)}."
             )
         self.frame = OperatorFrame("t1", spec, history, horizon, time, coordinates, padding=None)
+        if isinstance(num_modes, int) and self.frame.time_is_axis:
+            num_modes = [*[num_modes] * spec.ndim, min(num_modes, horizon)]
         modes = self.frame.modes_per_axis(num_modes)
         kinds = wave_kinds(transform, spec.boundaries, spec.axis_names)
         self.waves = RealWaves(
@@ -181,8 +183,10 @@ class T1(nn.Module):
         )
         energy = mean_energy(all_waves(kinds, data.grid, [axis.offset for axis in spec.axes]), blocks)
         given = options.get("num_modes", 24)
-        in_time = options.get("time", "channels") == "axis"
-        modes = [given] * (spec.ndim + in_time) if isinstance(given, int) else list(given)
+        in_time = options.get("time") == "axis"
+        modes = [given] * spec.ndim if isinstance(given, int) else list(given)
+        if isinstance(given, int) and in_time:
+            modes.append(min(given, data.horizon))
         if tolerance is not None:
             modes[: spec.ndim] = fewest_modes(energy, tolerance, lowest=waves == "lowest")
             options["tolerance"] = None
@@ -253,7 +257,7 @@ class T1(nn.Module):
     def _lifted(self, history: Tensor, parameters: Tensor) -> Float[Tensor, "*waves batch width"]:
         """Return the amplitudes of the lifted input, positions, parameters and bias among them."""
         fields = self.waves.analyse(fold_inputs(history, parameters[:, :0]))
-        constant, batch = self._constant.to(fields.dtype), len(fields)
+        constant, batch = self._constant.to(fields.dtype), fields.shape[0]
         inputs = [fields.movedim((0, 1), (-2, -1))]
         if parameters.shape[1]:
             inputs.append(constant * parameters.to(fields.dtype))

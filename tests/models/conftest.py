@@ -50,7 +50,7 @@ VARIANTS = {
             "levels": 0,
         },
     ),
-    "t1, whole trajectory": ("t1", {**SMALL_OPTIONS["t1"], "num_modes": 2, "time": "axis"}),
+    "t1, whole trajectory": ("t1", {**SMALL_OPTIONS["t1"], "time": "axis"}),
     "t1, plain sum": ("t1", {**SMALL_OPTIONS["t1"], "residual": "sum", "coordinates": "periodic"}),
     "tfno, joint": ("tfno", {**SMALL_OPTIONS["tfno"], "joint": True, "contraction": "reconstructed"}),
     "tfno, cp": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "cp", "rank": 0.2}),

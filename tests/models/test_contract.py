@@ -18,7 +18,7 @@ def model(configuration, case, build_model):
 def test_frames_go_in_and_as_many_frames_as_the_horizon_come_out(
     configuration, case, history, horizon, build_model, sample_windows
 ):
-    changes = {"num_modes": 1} if configuration in ("fno_3d", "t1, whole trajectory") else {}
+    changes = {"num_modes": 1} if configuration == "fno_3d" else {}
     case = case._replace(history=history, horizon=horizon)
     frames, parameters = sample_windows(case, batch=3)
     future = build_model(configuration, case, **changes)(frames, parameters)
