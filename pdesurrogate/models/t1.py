@@ -22,9 +22,9 @@ symmetry of the equation is built in.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -41,16 +41,12 @@ from . import MODELS
 from .operator_frame import OperatorFrame
 from .options import require_at_least, require_dimension, require_geometry
 from .t1_variance import channel_scales, expected_energy, kept_share
-from .t1_waves import all_waves, fewest_modes, kept_numbers, mean_energy, strongest, wave_kinds
-
-if TYPE_CHECKING:
-    from ..data.datamodule import TrajectoryDataModule
+from .t1_waves import kept_numbers, options_for_data, wave_kinds
 
 HEAD_SCALE = 0.02
 """Standard deviation of the projection's initial weights. The paper's code has 1e-8, of which the gradients are as
 small as what Adam divides by."""
 RESIDUALS = ("balanced", "sum")
-_MOST_TRAJECTORIES = 64  # that are looked at to choose waves
 
 
 @MODELS.register("t1")
@@ -96,6 +92,7 @@ class T1(nn.Module):
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
     symmetries: ClassVar[frozenset[str]] = frozenset()
     grids: str = "any"
+    options_for = staticmethod(options_for_data)  # what `train.py` asks before it builds the model
 
     _constant: Tensor
 
@@ -160,39 +157,6 @@ class T1(nn.Module):
         self.hidden = nn.Parameter(torch.empty(head_width, width))
         self.project = nn.Parameter(torch.empty(self.frame.out_channels, head_width))
         self._initialise(sizes, float(decay), balanced, mixed)
-
-    @classmethod
-    def options_for(cls, options: Mapping[str, Any], data: TrajectoryDataModule) -> dict[str, Any]:
-        """Return the options with ``waves`` and ``num_modes`` as the training data and ``tolerance`` want them.
-
-        Raises:
-            ValueError: if the waves are wanted of a kind that does not suit the boundaries, or are more than there are.
-        """
-        options = dict(options)
-        tolerance, waves = options.get("tolerance"), options.get("waves", "lowest")
-        if waves != "energy" and tolerance is None:
-            return options
-        spec = data.spec
-        kinds = wave_kinds(options.get("transform", "auto"), spec.boundaries, spec.axis_names)
-        moving = [i for i, is_static in enumerate(spec.static_channels) if not is_static]
-        train = data.trajectories("train")
-        normaliser = data.fit_normaliser()
-        blocks = (
-            normaliser.normalise(torch.from_numpy(train.frames(i, 0, train.num_frames))[None])[0, :, moving]
-            for i in range(min(train.num_trajectories, _MOST_TRAJECTORIES))
-        )
-        energy = mean_energy(all_waves(kinds, data.grid, [axis.offset for axis in spec.axes]), blocks)
-        given = options.get("num_modes", 24)
-        in_time = options.get("time") == "axis"
-        modes = [given] * spec.ndim if isinstance(given, int) else list(given)
-        if isinstance(given, int) and in_time:
-            modes.append(min(given, data.horizon))
-        if tolerance is not None:
-            modes[: spec.ndim] = fewest_modes(energy, tolerance, lowest=waves == "lowest")
-            options["tolerance"] = None
-        if waves == "energy":
-            options["waves"] = strongest(energy, modes[: spec.ndim])
-        return {**options, "num_modes": modes}
 
     @property
     def summary(self) -> str:
@@ -302,7 +266,7 @@ class T1(nn.Module):
         else:
             scales[0] /= math.sqrt(share)  # on the truncating layer only
         for layer, scale in zip(self.layers, scales, strict=True):
-            layer.initialise(scale, math.sqrt(mixed))
+            cast(T1Layer, layer).initialise(scale, math.sqrt(mixed))
         nn.init.normal_(self.hidden, std=HEAD_SCALE)
         nn.init.normal_(self.project, std=HEAD_SCALE)
 

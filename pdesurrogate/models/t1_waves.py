@@ -8,9 +8,10 @@ reduced-order models).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +21,7 @@ from ..registry import did_you_mean
 
 TRANSFORMS = ("auto", "dct", "rfft_real", "dct_everywhere")
 SELECTIONS = ("lowest", "energy")
+_MOST_TRAJECTORIES, _MOST_FRAMES = 64, 512  # that are looked at to choose waves
 
 
 def wave_kinds(transform: str, boundaries: Sequence[str], axis_names: Sequence[str]) -> tuple[WaveKind, ...]:
@@ -80,6 +82,48 @@ def kept_numbers(
             f"one list for each of the axes {', '.join(axis_names)}, with that many different numbers from 0 on."
         )
     return tuple(map(tuple, lists))
+
+
+def options_for_data(options: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """Return the options of a model with the ``waves`` and ``num_modes`` that they want the training data to decide.
+
+    Args:
+        options: of the model.
+        data: the `TrajectoryDataModule` of the training.
+
+    Raises:
+        ValueError: if the waves are wanted of a kind that does not suit the boundaries, or are more than there are.
+    """
+    options = dict(options)
+    tolerance, waves = options.get("tolerance"), options.get("waves", "lowest")
+    if waves != "energy" and tolerance is None:
+        return options
+    spec = data.spec
+    kinds = wave_kinds(options.get("transform", "auto"), spec.boundaries, spec.axis_names)
+    energy = mean_energy(all_waves(kinds, data.grid, [axis.offset for axis in spec.axes]), _some_frames(data))
+    given = options.get("num_modes", 24)
+    modes = [given] * spec.ndim if isinstance(given, int) else list(given)
+    if isinstance(given, int) and options.get("time") == "axis":
+        modes.append(min(given, data.horizon))
+    if tolerance is not None:
+        modes[: spec.ndim] = fewest_modes(energy, tolerance, lowest=waves == "lowest")
+        options["tolerance"] = None
+    if waves == "energy":
+        options["waves"] = strongest(energy, modes[: spec.ndim])
+    return {**options, "num_modes": modes}
+
+
+def _some_frames(data: Any) -> Iterator[Float[Tensor, "time channel *space"]]:
+    """Yield normalised frames of what is forecast, spread evenly over the first training trajectories."""
+    moving = [i for i, is_static in enumerate(data.spec.static_channels) if not is_static]
+    normaliser, train = data.fit_normaliser(), data.trajectories("train")
+    count = min(train.num_trajectories, _MOST_TRAJECTORIES)
+    for i in range(count):
+        for frame in np.unique(
+            np.linspace(0, train.num_frames - 1, max(2, _MOST_FRAMES // count)).astype(int)
+        ):
+            frames = torch.from_numpy(train.frames(i, int(frame), int(frame) + 1))
+            yield normaliser.normalise(frames[None])[0, :, moving]
 
 
 def all_waves(

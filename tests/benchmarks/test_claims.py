@@ -337,3 +337,59 @@ def test_every_committed_result_is_of_the_experiment_that_its_file_describes():
         file = schema.load(found["claims"])
         assert found["design"] == file.design(found["settings"]["scale"]), f"{name}: run its command again"
         assert {"command", "revision", "machine", "versions", "load_average"} <= set(found)
+
+
+TO_ERROR = {
+    "of": {"arm": "wide", "measure": "time_to_error"},
+    "over": {"arm": "fno", "measure": "time_to_error"},
+}
+
+
+def test_times_are_compared_at_the_error_that_both_sides_reach(tmp_path):
+    """Of 100 steps wide needs 20, then 50, to come to what both reach; the FNO needs all, then half of its own."""
+    file = read(tmp_path, {"claims": [{"says": "Wide is faster", **TO_ERROR, "below": 0.6}]})
+    found = result(errors(1.0, seeds=2), errors(1.0001, seeds=2))
+    progress = {
+        ("wide", 0): [[10, 0.9], [20, 0.3], [100, 0.1]],
+        ("fno", 0): [[10, 0.9], [50, 0.5], [100, 0.3]],
+        ("wide", 1): [[50, 0.4], [100, 0.45]],
+        ("fno", 1): [[25, 0.6], [50, 0.4], [100, 0.2]],
+    }
+    for run in found["runs"]:
+        run |= {"validated": progress[run["arm"], run["seed"]], "steps": 100}
+        run["cpu_seconds"] = 10.0 if run["arm"] == "wide" else 20.0
+    finding = rules.judge(file, file.claims[0], found)
+    assert finding.ratio == pytest.approx((10 * 0.2 + 10 * 0.5) / (20 * 1.0 + 20 * 0.5))
+    assert finding.verdict == "reproduced"
+    del found["runs"][0]["validated"]
+    assert "no record of its validations" in rules.judge(file, file.claims[0], found).reason
+
+
+def test_an_arm_may_have_steps_of_its_own_and_the_page_says_so(tmp_path):
+    file = read(tmp_path, {"scales.cpu.arm_steps": {"wide": 30}})
+    assert [file.scales["cpu"].steps_of(arm) for arm in file.arms] == [10, 30]
+    found = result(errors(0.4), errors(1.0))
+    for run in found["runs"]:
+        run["steps"] = 30 if run["arm"] == "wide" else 10
+    assert "| wide, 30 steps |" in "\n".join(page._set_table(file, "many", found))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scales.cpu.arm_steps": {"wid": 3}}, "scales.cpu.arm_steps names 'wid'. Did you mean 'wide'"),
+        ({"scales.cpu.arm_steps": {"wide": 0}}, "arm_steps.wide is 0"),
+        ({"scales.cpu.arm_steps": {"wide": "3"}}, "give a whole number"),
+        (
+            {
+                "claims": [
+                    {"says": "x", **TO_ERROR, "over": {"arm": "fno", "measure": "cpu_seconds"}, "below": 1}
+                ]
+            },
+            "measured on both or on none",
+        ),
+    ],
+)
+def test_steps_and_times_that_cannot_be_compared_are_refused(tmp_path, changes, message):
+    with pytest.raises(OptionError, match=message):
+        read(tmp_path, changes)
