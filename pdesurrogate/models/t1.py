@@ -215,7 +215,10 @@ class T1(nn.Module):
     def nearest(
         self, frames: Float[Tensor, "batch time channel *space"]
     ) -> Float[Tensor, "batch time channel *space"]:
-        """Return the nearest frames that the model can predict: those without the waves that it does not keep."""
+        """Return the nearest frame to each that the model can predict: the one without the waves that it does not keep.
+
+        Frames are taken one by one; what ``time="axis"`` cannot follow in time comes on top.
+        """
         return self.waves.synthesise(self.waves.analyse(frames), frames.shape[3:]).to(frames.dtype)
 
     def _lifted(self, history: Tensor, parameters: Tensor) -> Float[Tensor, "*waves batch width"]:
