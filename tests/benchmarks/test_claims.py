@@ -374,6 +374,15 @@ def test_an_arm_may_have_steps_of_its_own_and_the_page_says_so(tmp_path):
     assert "| wide, 30 steps |" in "\n".join(page._set_table(file, "many", found))
 
 
+def test_a_truncation_floor_stands_beside_the_errors_of_its_model(tmp_path):
+    found = result(errors(0.4), errors(1.0))
+    for run in found["runs"]:
+        if run["arm"] == "wide":
+            run["errors"]["1"]["floor"] = {"one_step": {"vorticity": [0.01, 0.03]}}
+    lines = page._set_table(read(tmp_path), "many", found)
+    assert [", floor 2 %" in line for line in lines if line.startswith(("| wide", "| fno"))] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
