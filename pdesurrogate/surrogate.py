@@ -159,6 +159,34 @@ class Surrogate(nn.Module):
         """What one unit of the model's output is in physical units."""
         return self.normaliser.increment_std if self.predict == "increment" else self.normaliser.std
 
+    def wanted_output(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        future: Float[Tensor, "batch time channel *space"],
+    ) -> Float[Tensor, "batch time channel *space"]:
+        """Return the output of the model at which `step` is exact: the normalised state, or increment."""
+        if self.predict == "increment":
+            return self.normaliser.increments(history[:, -1:], future)
+        return self.normaliser.normalise(future)
+
+    def nearest(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        future: Float[Tensor, "batch time channel *space"],
+    ) -> Float[Tensor, "batch time channel *space"] | None:
+        """Return the frames nearest to ``future`` that the model can predict; None if it knows no such bound.
+
+        The error of these frames is the least that any weights can reach: for a model on some waves its truncation
+        floor. Such a model has a method ``nearest`` of its own, from normalised frames to normalised frames.
+        """
+        project = getattr(self.model, "nearest", None)
+        if project is None:
+            return None
+        output = project(self.wanted_output(history, future))
+        if self.predict == "increment":
+            return self.normaliser.advance(history[:, -1:], output)
+        return self.normaliser.denormalise(output)
+
     def rollout(
         self,
         history: Float[Tensor, "batch history channel *space"],

@@ -29,7 +29,7 @@ from .planning import (
     open_sets,
     plan_runs,
 )
-from .running import Trainer, costs
+from .running import Trainer, costs, validated
 from .schema import ClaimFile
 
 
@@ -146,6 +146,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "overrides": list(run.overrides),
         "steps": made["steps"],
+        "validated": validated(run),
         "validation": {key: float(f"{value:.4g}") for key, value in made["metrics"].items()},
         **costs(run),
     }

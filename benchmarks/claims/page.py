@@ -30,6 +30,7 @@ MEANINGS = {
     "parameters": "parameters",
     "spectral_parameters": "spectral parameters",
     "cpu_seconds": "CPU time",
+    "time_to_error": "time to equal error",
 }
 CLOCKS = {"cpu_seconds": "CPU time", "seconds": "time"}
 HEADER = f"""# Published claims, tested here
@@ -150,7 +151,10 @@ def _set_table(file: ClaimFile, name: str, result: Mapping[str, Any]) -> list[st
     rows = []
     for arm in file.arms:
         if runs := runs_of(result, arm, name):
-            errors = [_error(error_table(runs, grid, measure)) for grid, measure in columns]
+            errors = [
+                _error(error_table(runs, grid, measure)) + _floor(runs, grid, measure)
+                for grid, measure in columns
+            ]
             own = [_words(sorted({run["steps"] for run in runs}))] if len(steps) > 1 else []
             rows.append([_label(file, arm), _size(runs[0]), *own, *errors, _time(runs, clock)])
     persistence = [{"errors": facts["persistence"]}] if facts["persistence"] else []
@@ -181,6 +185,12 @@ def _error(table: np.ndarray | None) -> str:
         if len(means) == 1
         else f"{text} ({_percent(float(means.min()))} to {_percent(float(means.max()))})"
     )
+
+
+def _floor(runs: Sequence[Mapping[str, Any]], grid: int, measure: str) -> str:
+    """Return the truncation floor of a model on some waves in words; it is the same for all seeds."""
+    floors = runs[0]["errors"][str(grid)].get("floor", {}).get(measure)
+    return f", floor {_percent(float(np.mean(list(floors.values()))))}" if floors else ""
 
 
 def _percent(value: float) -> str:

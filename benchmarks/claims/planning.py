@@ -162,7 +162,7 @@ def plan_runs(
                 overrides = merged(overrides, [_matched(file, scale_name, name, opened, device)])
             config = compose("train", overrides)
             batch = min(config["data"]["batch_size"], opened.num_windows)
-            length, steps = epochs_of(arm.times * scale.steps, opened.num_windows // batch, scale.validations)
+            length, steps = epochs_of(scale.steps_of(name), opened.num_windows // batch, scale.validations)
             entries.append((name, chosen, merged(overrides, length), config, steps))
     runs = []
     for seed in scale.seeds:

@@ -10,7 +10,9 @@ runs. With three seeds such an interval is on the narrow side; it says more abou
                  interval is below that
     not          otherwise, and where a side has no number
 
-Costs such as numbers of parameters have no interval: their ratio alone decides.
+Costs such as numbers of parameters have no interval: their ratio alone decides. The time to an error is compared at an
+error that both sides reach: for each seed the larger one of their best validation errors. It is the share of a run's
+steps after which its validation error was first that low, times the time of the run (of all its threads on a CPU).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .schema import COSTS, VERDICTS, Claim, ClaimFile, Selection
+from .schema import COSTS, TIME_TO_ERROR, VERDICTS, Claim, ClaimFile, Selection
 
 DRAWS = 2000
 
@@ -60,7 +62,10 @@ def judge(file: ClaimFile, claim: Claim, result: Mapping[str, Any]) -> Finding:
     if refused := next((text for side in sides if (text := _refusal(file, side, result))), ""):
         return Finding("not", math.nan, math.nan, math.nan, refused, claim.why.get("not", ""))
     if claim.of.measure in COSTS:
-        of, over = (_costs(file, side, result).mean() for side in sides)
+        if claim.of.measure == TIME_TO_ERROR:
+            of, over = (np.mean(times) for times in _times_to_error(file, claim, result))
+        else:
+            of, over = (_costs(file, side, result).mean() for side in sides)
         ratio = low = high = float(of / over)
     else:
         ratio, low, high = ratio_of_means(
@@ -164,11 +169,34 @@ def _costs(file: ClaimFile, side: Selection, result: Mapping[str, Any]) -> np.nd
     return np.array([run[side.measure] for run in runs_of(result, *_runs_of(file, side))], dtype=float)
 
 
+def _times_to_error(
+    file: ClaimFile, claim: Claim, result: Mapping[str, Any]
+) -> tuple[list[float], list[float]]:
+    """Return the times of both sides to the error that both reach, by seed."""
+    runs = [{run["seed"]: run for run in runs_of(result, *_runs_of(file, s))} for s in (claim.of, claim.over)]
+    clock = _clock(result)
+    times: tuple[list[float], list[float]] = ([], [])
+    for seed in runs[0].keys() & runs[1].keys():
+        pair = [own[seed] for own in runs]
+        level = max(min(error for _, error in run["validated"]) for run in pair)
+        for own, run in zip(times, pair, strict=True):
+            steps = next(steps for steps, error in run["validated"] if error <= level)
+            own.append(run[clock] * steps / run["steps"])
+    return times
+
+
+def _clock(result: Mapping[str, Any]) -> str:
+    return "cpu_seconds" if result["settings"]["device"] == "cpu" else "seconds"
+
+
 def _refusal(file: ClaimFile, side: Selection, result: Mapping[str, Any]) -> str:
     """Return why a side has no number; empty if it has."""
     runs = runs_of(result, *_runs_of(file, side))
     if not runs:
         return f"{side.arm} has no runs on {file.set_of(side)}"
+    if side.measure == TIME_TO_ERROR:
+        complete = all(run.get("validated") and run.get(_clock(result)) for run in runs)
+        return "" if complete else f"{side.arm} has no record of its validations"
     if side.measure in COSTS:
         return "" if all(run.get(side.measure) for run in runs) else f"{side.arm} has no {side.measure}"
     for run in runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from ..machine import ROOT
 from .planning import Run
 
 COSTS = "costs.json"
+MONITOR = "valid/relative_l2"
 _TAIL = 15  # lines of a failed run's log that are shown
 
 
@@ -154,6 +156,17 @@ def costs(run: Run) -> dict[str, float | None]:
         "cpu_seconds": over("cpu_seconds", sum),
         "peak_mib": over("peak_mib", max),
     }
+
+
+def validated(run: Run) -> list[list[float]]:
+    """Return ``[steps, validation error]`` of every validation of a finished run, in order; empty if none is logged."""
+    found: dict[int, float] = {}
+    for path in sorted((run.folder / "csv").glob("version_*/metrics.csv"), key=lambda p: p.stat().st_mtime):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get(MONITOR):
+                    found[int(row["step"]) + 1] = float(f"{float(row[MONITOR]):.4g}")
+    return [[steps, error] for steps, error in sorted(found.items())]
 
 
 def _attempts(run: Run) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ from ..options import OptionError
 FOLDER = Path(__file__).resolve().parent
 VERDICTS = ("reproduced", "partly", "not")
 ERRORS = ("one_step", "rollout")
-COSTS = ("parameters", "spectral_parameters", "cpu_seconds")
+TIME_TO_ERROR = "time_to_error"
+COSTS = ("parameters", "spectral_parameters", "cpu_seconds", TIME_TO_ERROR)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ class Arm:
         baseline: whether the others are compared with it; exactly one arm is.
         match: how it gets the size of another arm.
         sets: the data sets that it is trained on; all if empty.
-        times: how many times the steps of the scale it has; of a model of several stages, each stage.
     """
 
     model: str
@@ -73,7 +73,6 @@ class Arm:
     baseline: bool = False
     match: Matching | None = None
     sets: tuple[str, ...] = ()
-    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,9 @@ class Selection:
 
     Attributes:
         arm: whose.
-        measure: a test error, ``one_step`` or ``rollout``, or a cost, ``parameters``, ``spectral_parameters`` or
-            ``cpu_seconds`` (of training).
+        measure: a test error, ``one_step`` or ``rollout``, or a cost, ``parameters``, ``spectral_parameters``,
+            ``cpu_seconds`` (of training) or ``time_to_error`` (of training until the validation error that both sides
+            reach, see `rules`).
         set: data set of training and test; the first of the file by default.
         grid: refinement of the test grid over the training grid.
         field: of the error; the mean over all fields if empty.
@@ -123,7 +123,8 @@ class Scale:
 
     Attributes:
         seeds: of weights and shuffling; every arm is trained with each.
-        steps: gradient steps of every run, rounded up to whole epochs: all arms have the same, or a multiple of it.
+        steps: gradient steps of every run, rounded up to whole epochs; of a model of several stages, each stage.
+        arm_steps: of single arms that have steps of their own.
         validations: about how many times a run is validated.
         grids: refinements of the test grid over the training grid.
         horizon: frames of the rollouts.
@@ -142,6 +143,11 @@ class Scale:
     data: tuple[str, ...] = ()
     sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     arms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    arm_steps: Mapping[str, int] = field(default_factory=dict)
+
+    def steps_of(self, arm: str) -> int:
+        """Return the gradient steps of an arm's runs."""
+        return self.arm_steps.get(arm, self.steps)
 
 
 @dataclass(frozen=True)
@@ -188,9 +194,8 @@ class ClaimFile:
         """Return what the numbers of a scale depend on, as plain types; sentences and bounds are no part of it."""
         parts = {"metric": self.metric, "sets": self.sets, "arms": self.arms, "scale": self.scales[scale]}
         design = {key: _plain(value) for key, value in parts.items()}
-        for arm in design["arms"].values():
-            if arm["times"] == 1:  # what most arms are: a design says nothing of it
-                del arm["times"]
+        if not self.scales[scale].arm_steps:  # as in most designs, which say nothing of it
+            del design["scale"]["arm_steps"]
         return design
 
 
@@ -241,8 +246,6 @@ def _arm(content: Any, where: str) -> Arm:
     given = _section(Arm, content, where)
     if given.get("match") is not None:
         given["match"] = Matching(**_section(Matching, given["match"], f"{where}.match"))
-    if given.get("times", 1) < 1:
-        raise OptionError(f"{where}.times is {given['times']}; it must be at least 1.")
     return Arm(**given)
 
 
@@ -258,8 +261,12 @@ def _scale(content: Any, where: str) -> Scale:
     given = _section(Scale, content, where)
     for key in ("sets", "arms"):
         given[key] = _each(given.get(key, {}), f"{where}.{key}", lambda c, w: _words(c, w))
+    given["arm_steps"] = _each(
+        given.get("arm_steps", {}), f"{where}.arm_steps", lambda c, w: _value("int", c, w)
+    )
     scale = Scale(**given)
     counts = {"steps": scale.steps, "validations": scale.validations, "horizon": scale.horizon}
+    counts |= {f"arm_steps.{arm}": steps for arm, steps in scale.arm_steps.items()}
     for key, value in counts.items():
         if value < 1:
             raise OptionError(f"{where}.{key} is {value}; it must be at least 1.")
@@ -345,6 +352,8 @@ def _check_names(file: ClaimFile) -> None:
             _check_data_overrides(overrides, f"scales.{name}.sets.{key}")
         for key in scale.arms:
             _require(key, file.arms, f"scales.{name}.arms")
+        for key in scale.arm_steps:
+            _require(key, file.arms, f"scales.{name}.arm_steps")
 
 
 def _check_data_overrides(overrides: Sequence[str], where: str) -> None:
@@ -371,6 +380,8 @@ def _check_claim(file: ClaimFile, claim: Claim) -> None:
         raise OptionError(f"{where}: partly_below is the weaker bound and must be above below.")
     if (claim.of.measure in COSTS) != (claim.over.measure in COSTS):
         raise OptionError(f"{where} divides an error by a cost.")
+    if (claim.of.measure == TIME_TO_ERROR) != (claim.over.measure == TIME_TO_ERROR):
+        raise OptionError(f"{where}: the time to the error of both sides is measured on both or on none.")
     for verdict, text in claim.why.items():
         _require(verdict, dict.fromkeys(VERDICTS), f"{where}, why,")
         if re.search(r"\d", text) or re.search(r"reproduc", text, flags=re.IGNORECASE):

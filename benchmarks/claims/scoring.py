@@ -24,8 +24,9 @@ def errors_on_test(
 
     Each is a mapping from the refinement of the grid to ``{"refused": sentence}`` or, for ``one_step`` (first frame
     after every window, averaged over the windows of a trajectory) and ``rollout`` (from the first frame, averaged
-    over lead times), a list of one error a test trajectory for each field. They are kept beside the artifact, and
-    read from there the next time.
+    over lead times), a list of one error a test trajectory for each field. A model that cannot predict every field has
+    the relative L2 errors of what it can predict nearest to the truth under ``floor``, in the same form. They are kept
+    beside the artifact, and read from there the next time.
     """
     wanted = json.dumps([list(grids), horizon, metric], sort_keys=True)
     path = run.folder / f"errors-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}.json"
@@ -63,6 +64,9 @@ def _measure(
                 if scored.refused
                 else {"one_step": _rows(scored.one_step[metric]), "rollout": _rows(scored.rollout[metric])}
             )
+            if scored.floor:
+                floors = {protocol: _rows(table) for protocol, table in scored.floor.items()}
+                errors[name][str(factor)]["floor"] = floors
     return errors
 
 

@@ -84,6 +84,14 @@ class Native:
         """Yield the rollout."""
         return self.surrogate.rollout(history[:, -self.history :], parameters, steps)
 
+    def nearest(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        truth: Float[Tensor, "batch time channel *space"],
+    ) -> Float[Tensor, "batch time channel *space"] | None:
+        """Return the frames nearest to the truth that the model can predict; None if it knows no such bound."""
+        return self.surrogate.nearest(history, truth)
+
 
 @dataclass(frozen=True)
 class Coarse:

@@ -155,7 +155,8 @@ def open_test_data(config: Mapping[str, Any], main: Surrogate) -> TrajectoryData
         section["root"] = config["data_root"]
     # How windows were cut and loaded in training is of no concern here; the time step and regridding are.
     section |= {"history": 1, "horizon": 1, "grid": None, "cache": "none", "num_workers": 0}
-    if section.get("kind") == "store":  # its splits are files of their own, and only this one is needed here
+    # Their splits are files of their own, and only this one is needed here.
+    if section.get("kind") in ("store", "camera"):
         files = section.get("splits") or DEFAULT_SPLITS
         section["splits"] = {"test": files["test"]} if "test" in files else files
     data = open_data(section)

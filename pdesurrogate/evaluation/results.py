@@ -122,6 +122,17 @@ class Evaluation:
         """Return the relative L2 error of the first frame after every window of the test set."""
         return Estimate.of(self.score(contender, grid).one_step[HEADLINE])
 
+    def floor(self, contender: Contender, grid: tuple[int, ...], protocol: str) -> Estimate | None:
+        """Return the error below which no weights can bring a contender, on some waves its truncation floor.
+
+        Args:
+            contender: whose.
+            grid: where.
+            protocol: ``"one_step"`` or ``"rollout"``.
+        """
+        table = self.score(contender, grid).floor.get(protocol)
+        return None if table is None else Estimate.of(table)
+
     def error(self, contender: Contender, metric: str) -> Estimate:
         """Return an error of the rollout on the training grid, by the name of its metric."""
         return Estimate.of(self.score(contender, self.training_grid).rollout[metric])
@@ -200,6 +211,11 @@ def _score(score: Score) -> dict[str, Any]:
         content[protocol] = {
             name: {"summary": _estimate(Estimate.of(table)), **table.to_dict()}
             for name, table in tables.items()
+        }
+    if score.floor:
+        content["floor"] = {
+            protocol: {"summary": _estimate(Estimate.of(table)), **table.to_dict()}
+            for protocol, table in score.floor.items()
         }
     content["one_step_lead_axis"] = "start of the window, in frames"
     content["spectra"] = [

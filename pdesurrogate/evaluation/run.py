@@ -25,6 +25,9 @@ from .typography import counted, estimate_text, on_grid
 
 log = logging.getLogger(__name__)
 
+FLOOR = "  its floor"
+"""Label of the line below a contender that cannot predict every field: the error of the nearest that it can."""
+
 
 def evaluate(config: dict[str, Any]) -> float:
     """Roll a surrogate out on every requested grid and write ``report.html`` and ``metrics.json``.
@@ -165,7 +168,7 @@ def summary(evaluation: Evaluation) -> str:
 def console_table(evaluation: Evaluation) -> list[str]:
     """Return the main table as lines of text: one-step and rollout error of every row on every grid."""
     grids = evaluation.grids
-    width = max(len(c.label) for c in evaluation.contenders) + 2
+    width = max(len(FLOOR), *(len(c.label) for c in evaluation.contenders)) + 2
     head = "relative L2".ljust(width) + "".join(f"{on_grid(g):>22}" for g in grids)
     lines = [head, " " * width + f"{'one step':>11}{'rollout':>11}" * len(grids)]
     for contender in evaluation.contenders:
@@ -177,4 +180,12 @@ def console_table(evaluation: Evaluation) -> list[str]:
                 one, many = evaluation.one_step(contender, grid), evaluation.rollout(contender, grid)
                 cells.append(f"{estimate_text(one):>11}{estimate_text(many):>11}")
         lines.append(contender.label.ljust(width) + "".join(cells))
+        floors = [
+            evaluation.floor(contender, grid, protocol)
+            for grid in grids
+            for protocol in ("one_step", "rollout")
+        ]
+        if any(floors):
+            texts = ("-" if floor is None else estimate_text(floor) for floor in floors)
+            lines.append(FLOOR.ljust(width) + "".join(f"{text:>11}" for text in texts))
     return lines

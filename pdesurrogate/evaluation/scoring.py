@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..fields import DataSpec
-from ..metrics import METRICS, MetricTable, error_spectrum
+from ..metrics import METRICS, MetricTable, error_spectrum, relative_l2
 from ..metrics.spectra import has_spectrum
 from ..metrics.spectral_errors import DominantModes, SpectralErrors
-from .contenders import Contender
+from .contenders import Contender, Native
 from .truth import Truth
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ class Score:
         one_step: a table (trajectory, start, field) by metric; the first frame after every window.
         spectra: mean spectra by lead time (1 is the first forecast frame).
         spectral_errors: errors by scale over all frames of the rollouts; None where there is no spectrum.
+        floor: of a model that cannot predict every field, the relative L2 error of what it can predict nearest to the
+            truth, by protocol, ``"rollout"`` and ``"one_step"``; empty for others.
     """
 
     contender: Contender
@@ -59,6 +61,7 @@ class Score:
     one_step: dict[str, MetricTable] = field(default_factory=dict)
     spectra: dict[int, MeanSpectra] = field(default_factory=dict)
     spectral_errors: SpectralErrors | None = None
+    floor: dict[str, MetricTable] = field(default_factory=dict)
 
 
 @torch.no_grad()  # inference mode would poison cached transform tables for later training
@@ -106,7 +109,7 @@ def score(
         _roll_out(running, truth, ids, spec, horizon, measure)
         log.info("%s: rolled out %d of %d trajectories", size, start + len(ids), len(truth.indices))
     for done, trajectory in enumerate(truth.indices, start=1):
-        _step_everywhere(running, truth, trajectory, batch_size, measure)
+        _step_everywhere(running, truth, trajectory, spec, batch_size, measure)
         if done == len(truth.indices) or done % 10 == 0:
             log.info("%s: one step from every frame, %d of %d trajectories", size, done, len(truth.indices))
     return scores
@@ -129,6 +132,7 @@ def _roll_out(
         for s, forecast in zip(running, forecasts, strict=True):
             prediction = next(forecast)[:, None]
             measure(s.rollout, ids, prediction, target[:, None], lead - 1)
+            _add_floor(s, "rollout", ids, history, target[:, None], spec, lead - 1)
             if s.spectral_errors is not None:
                 s.spectral_errors.add(prediction, target[:, None])
                 if lead in (1, horizon):
@@ -136,7 +140,12 @@ def _roll_out(
 
 
 def _step_everywhere(
-    running: list[Score], truth: Truth, trajectory: int, batch_size: int, measure: Measure
+    running: list[Score],
+    truth: Truth,
+    trajectory: int,
+    spec: DataSpec,
+    batch_size: int,
+    measure: Measure,
 ) -> None:
     lead_in = truth.lead_in
     for start in range(lead_in, truth.num_frames, batch_size):
@@ -148,6 +157,21 @@ def _step_everywhere(
             prediction = next(s.contender.forecast(windows, parameters, 1))
             # The starts of one trajectory are not independent: they lie along the table's lead axis.
             measure(s.one_step, [trajectory], prediction[None], frames[None, lead_in:], start - lead_in)
+            _add_floor(s, "one_step", [trajectory], windows, frames[lead_in:, None], spec, start - lead_in)
+
+
+def _add_floor(
+    s: Score, protocol: str, ids: Sequence[int], history: Tensor, target: Tensor, spec: DataSpec, lead: int
+) -> None:
+    """Add the error of what a model can predict nearest to the truth; windows of one trajectory lie along the leads."""
+    nearest = s.contender.nearest(history, target) if isinstance(s.contender, Native) else None
+    if nearest is None:
+        return
+    values = relative_l2(nearest, target, spec)
+    if len(values) != len(ids):
+        values = values.transpose(0, 1)
+    table = s.floor.setdefault(protocol, MetricTable([f.name for f in spec.forecast_fields]))
+    table.add(ids, values, first_lead=lead)
 
 
 def _vanishes(function: Callable[..., Tensor], values: Tensor, target: Tensor, spec: DataSpec) -> bool:

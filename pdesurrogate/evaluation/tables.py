@@ -24,6 +24,12 @@ _BOLD = (
 )
 
 
+_FLOOR = (
+    "<i>Floor</i>: the error of what the model can predict nearest to the truth, such as its projection on the waves "
+    "that are kept; no training goes below it. "
+)
+
+
 def accuracy_table(evaluation: Evaluation) -> str:
     """Return one-step and rollout errors, a row for each contender and two columns for each grid."""
     grids, contenders = evaluation.grids, evaluation.contenders
@@ -37,8 +43,9 @@ def accuracy_table(evaluation: Evaluation) -> str:
     reasons = []
     for grid in grids:
         present = [c for c in contenders if not evaluation.score(c, grid).refused]
-        for measure in (evaluation.one_step, evaluation.rollout):
-            columns.append(_column([c.label for c in present], [measure(c, grid) for c in present]))
+        for measure, protocol in ((evaluation.one_step, "one_step"), (evaluation.rollout, "rollout")):
+            floors = [evaluation.floor(c, grid, protocol) for c in present]
+            columns.append(_column([c.label for c in present], [measure(c, grid) for c in present], floors))
         reasons += [
             f"{c.label} at {on_grid(grid)}: {evaluation.score(c, grid).refused}"
             for c in contenders
@@ -47,7 +54,7 @@ def accuracy_table(evaluation: Evaluation) -> str:
     caption = (
         "<b>Table 1.</b> Relative L2 error on the test set. <i>One step</i>: the first frame after every window. "
         f"<i>Rollout</i>: mean over {counted(evaluation.horizon, 'frame')} from the start of each trajectory. "
-        f"{_certainty(evaluation)}"
+        f"{_FLOOR if any(s.floor for s in evaluation.scores) else ''}{_certainty(evaluation)}"
     )
     head = f'<tr><td></td>{groups}</tr><tr><th scope="col">Model</th>{kinds}</tr>'
     table = _captioned("table-1", caption, head, _rows(evaluation, contenders, columns))
@@ -159,14 +166,19 @@ def _rows(
     return rows
 
 
-def _column(labels: Sequence[str], estimates: Sequence[Estimate]) -> dict[str, str]:
-    """Return the cells of one measure by contender, the leaders in bold."""
+def _column(
+    labels: Sequence[str], estimates: Sequence[Estimate], floors: Sequence[Estimate | None] | None = None
+) -> dict[str, str]:
+    """Return the cells of one measure by contender, the leaders in bold, with the floor of those that have one."""
     cells = {}
-    for label, estimate, leads in zip(labels, estimates, leaders(estimates), strict=True):
+    floors = floors or [None] * len(estimates)
+    for label, estimate, leads, floor in zip(labels, estimates, leaders(estimates), floors, strict=True):
         interval = interval_text(estimate)
         if estimate.n < FEWEST_SAMPLES:
             interval = "—"
         small = f"<small>{interval}</small>" if interval else ""
+        if floor is not None:
+            small += f"<small>floor {estimate_text(floor)}</small>"
         kind = ' class="best"' if leads else ""
         cells[label] = f"<td{kind}>{estimate_text(estimate)}{small}</td>"
     return cells

@@ -188,6 +188,20 @@ class Normaliser(nn.Module):
             raise ValueError("this normaliser knows no increments; fit it with increments to predict them.")
         return u + v * self._column(self.increment_std, v)
 
+    def increments(
+        self,
+        u: Float[Tensor, "batch 1 channel *space"],
+        later: Float[Tensor, "batch time channel *space"],
+    ) -> Float[Tensor, "batch time channel *space"]:
+        """Return ``(later - u) / increment_std``, the inverse of `advance`.
+
+        Raises:
+            ValueError: if the standard deviations of increments are not known.
+        """
+        if len(self.increment_std) == 0:
+            raise ValueError("this normaliser knows no increments; fit it with increments to predict them.")
+        return (later - u) / self._column(self.increment_std, later)
+
     def normalise_parameters(
         self, parameters: Float[Tensor, "batch parameter"]
     ) -> Float[Tensor, "batch parameter"]:

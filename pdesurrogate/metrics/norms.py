@@ -37,7 +37,7 @@ def relative_l2(
     """
     _check(prediction, target, spec)
     prediction, target = _at_least_single(prediction), _at_least_single(target)
-    return _ratio(_field_norms(prediction - target, spec), _field_norms(target, spec))
+    return ratio_of_norms(_field_norms(prediction - target, spec), _field_norms(target, spec))
 
 
 @METRICS.register("vrmse")
@@ -54,7 +54,7 @@ def vrmse(
     _check(prediction, target, spec)
     prediction, target = _at_least_single(prediction), _at_least_single(target)
     fluctuation = target - _means(target, spec)
-    return _ratio(_field_norms(prediction - target, spec), _field_norms(fluctuation, spec))
+    return ratio_of_norms(_field_norms(prediction - target, spec), _field_norms(fluctuation, spec))
 
 
 @METRICS.register("h1")
@@ -73,7 +73,7 @@ def h1(
     """
     _check(prediction, target, spec)
     prediction, target = _at_least_single(prediction), _at_least_single(target)
-    return _ratio(_sobolev_norms(prediction - target, spec), _sobolev_norms(target, spec))
+    return ratio_of_norms(_sobolev_norms(prediction - target, spec), _sobolev_norms(target, spec))
 
 
 def field_slices(spec: DataSpec) -> list[slice]:
@@ -137,7 +137,8 @@ def _sobolev_norms(u: Tensor, spec: DataSpec) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(terms, dim=-1), dim=-1)
 
 
-def _ratio(error: Tensor, scale: Tensor) -> Tensor:
+def ratio_of_norms(error: Float[Tensor, "*any"], scale: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Return a relative error; where the scale is zero, 0 for no error and infinity for any other."""
     vanishes = scale == 0
     ratio = error / torch.where(vanishes, torch.ones_like(scale), scale)
     return torch.where(vanishes & (error > 0), torch.full_like(ratio, math.inf), ratio)

@@ -47,7 +47,7 @@ class OperatorFrame:
             as channels that are constant along it, with the lead time as one more channel.
         coordinates: positions in space as channels, see `pdesurrogate.layers.append_coordinates`.
         padding: zeros appended to every non-periodic axis (time included), as a fraction of its size; 0 joins the
-            ends of such an axis, and a warning in the log says so.
+            ends of such an axis, and a warning in the log says so. None for operators whose waves join no ends.
 
     Raises:
         ValueError: if there is no frame, an option is out of range, or ``padding`` has no axis to act on.
@@ -59,7 +59,7 @@ class OperatorFrame:
     horizon: int
     time: str = "channels"
     coordinates: str = "none"
-    padding: int | float = 0.0
+    padding: int | float | None = 0.0
 
     def __post_init__(self) -> None:
         require_at_least(self.model, 1, history=self.history, horizon=self.horizon)
@@ -88,7 +88,8 @@ class OperatorFrame:
     @property
     def fractions(self) -> tuple[float, ...]:
         """Padding of each of the operator's axes as a fraction of its size."""
-        return tuple(0.0 if boundary == "periodic" else self.padding for boundary in self.boundaries)
+        padding = self.padding or 0.0
+        return tuple(0.0 if boundary == "periodic" else padding for boundary in self.boundaries)
 
     @property
     def in_channels(self) -> int:
@@ -198,6 +199,8 @@ class OperatorFrame:
 
     def _check_padding(self) -> None:
         model, padding = self.model, self.padding
+        if padding is None:
+            return
         if not 0 <= padding <= 1:
             raise ValueError(f"{model}: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
         names = zip(self.axis_names, self.boundaries, strict=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..fields import Batch, DataSpec
 from ..metrics import relative_l2
 from ..surrogate import Surrogate
+from .amplitude_loss import AmplitudeLoss
 from .captured_step import CapturedStep
 from .optimisation import Optimisation
 from .unrolls import ChangingUnroll, Unroll
@@ -160,6 +161,8 @@ class SurrogateTraining(lightning.LightningModule):
 
     def _losses(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return what training minimises, sample by sample."""
+        if isinstance(self.loss, AmplitudeLoss):
+            return self.loss.of_batch(self.surrogate, batch).flatten(1).mean(dim=1)
         if isinstance(self.unroll, ChangingUnroll):
             return self._losses_of(*self.unroll.learn(self.surrogate, batch, self.global_step))
         return self._outcome(batch)[1]

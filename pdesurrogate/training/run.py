@@ -24,6 +24,7 @@ from ..registry import check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
+from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast, TrainingInterrupted
 from .forecasts import ForecastFigures
 from .loggers import InStages, build_loggers, log_artifact, log_stage
@@ -74,6 +75,8 @@ def train(config: dict[str, Any]) -> float:
         loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)
     require_regions(surrogate.model, config["model"]["kind"], group_size)
+    if isinstance(loss, AmplitudeLoss):
+        loss.check(surrogate.model, unroll)
     resumed = _resumed_folder(config, surrogate)
     check_options("boosting", Boosting, config.get("boosting", {}))
     boosting = Boosting(**config.get("boosting", {}))
@@ -108,10 +111,14 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
         ValueError: if the model cannot work on these fields or this grid.
     """
     options = dict(config["model"])
+    kind = options.pop("kind")
     history, horizon = config["data"].get("history", 1), config["data"].get("horizon", 1)
-    model = MODELS.build(options.pop("kind"), data.spec, history, horizon, **options)
+    if options_for := getattr(MODELS.get(kind), "options_for", None):  # what the data decide
+        options = options_for(options, data)
+    model = MODELS.build(kind, data.spec, history, horizon, **options)
+    settings = {**config, "model": {"kind": kind, **options}}
     provenance = {
-        "config": {k: v for k, v in config.items() if k not in {"run_dir", "resume"}},
+        "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume"}},
         "data": {"name": data.dataset.name, "checksum": data.dataset.splits["train"].checksum()},
         "training_grid": list(data.grid),
         "versions": {"pdesurrogate": __version__, "torch": str(torch.__version__)},
@@ -148,13 +155,24 @@ def _options(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loss(section: Mapping[str, Any]) -> Metric:
     options = _options(section)
-    regions = options.pop("regions", 1)
+    regions, space = options.pop("regions", 1), options.pop("space", "field")
     for option in options:
         raise ValueError(
-            f"loss {section['kind']!r} has no option {option!r}.{did_you_mean(option, ['regions'])} "
-            "Its options: regions."
+            f"loss {section['kind']!r} has no option {option!r}.{did_you_mean(option, ['regions', 'space'])} "
+            "Its options: regions, space."
         )
     metric: Metric = METRICS.get(section["kind"])
+    if space == "amplitudes":
+        if section["kind"] != "relative_l2" or regions != 1:
+            raise ValueError(
+                f"loss.space=amplitudes has no number for loss.kind={section['kind']} and loss.regions={regions}: "
+                "Parseval's sum is the relative_l2 error of the whole box. Use loss=relative_l2 and loss.regions=1."
+            )
+        return AmplitudeLoss()
+    if space != "field":
+        raise ValueError(
+            f"loss.space is {space!r}.{did_you_mean(str(space), ['field', 'amplitudes'])} Allowed: field, amplitudes."
+        )
     return metric if regions == 1 else RegionalLoss(metric, regions)
 
 

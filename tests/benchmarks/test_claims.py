@@ -338,16 +338,70 @@ def test_every_committed_result_is_of_the_experiment_that_its_file_describes():
         assert {"command", "revision", "machine", "versions", "load_average"} <= set(found)
 
 
-def test_an_arm_may_have_a_multiple_of_the_steps_and_the_table_then_says_how_many(tmp_path):
-    file = read(tmp_path, {"arms.wide.times": 2})
-    assert (file.arms["wide"].times, file.arms["fno"].times) == (2, 1)
+TO_ERROR = {
+    "of": {"arm": "wide", "measure": "time_to_error"},
+    "over": {"arm": "fno", "measure": "time_to_error"},
+}
+
+
+def test_times_are_compared_at_the_error_that_both_sides_reach(tmp_path):
+    """Of 100 steps wide needs 20, then 50, to come to what both reach; the FNO needs all, then half of its own."""
+    file = read(tmp_path, {"claims": [{"says": "Wide is faster", **TO_ERROR, "below": 0.6}]})
+    found = result(errors(1.0, seeds=2), errors(1.0001, seeds=2))
+    progress = {
+        ("wide", 0): [[10, 0.9], [20, 0.3], [100, 0.1]],
+        ("fno", 0): [[10, 0.9], [50, 0.5], [100, 0.3]],
+        ("wide", 1): [[50, 0.4], [100, 0.45]],
+        ("fno", 1): [[25, 0.6], [50, 0.4], [100, 0.2]],
+    }
+    for run in found["runs"]:
+        run |= {"validated": progress[run["arm"], run["seed"]], "steps": 100}
+        run["cpu_seconds"] = 10.0 if run["arm"] == "wide" else 20.0
+    finding = rules.judge(file, file.claims[0], found)
+    assert finding.ratio == pytest.approx((10 * 0.2 + 10 * 0.5) / (20 * 1.0 + 20 * 0.5))
+    assert finding.verdict == "reproduced"
+    del found["runs"][0]["validated"]
+    assert "no record of its validations" in rules.judge(file, file.claims[0], found).reason
+
+
+def test_an_arm_may_have_steps_of_its_own_and_the_page_says_so(tmp_path):
+    file = read(tmp_path, {"scales.cpu.arm_steps": {"wide": 30}})
+    assert [file.scales["cpu"].steps_of(arm) for arm in file.arms] == [10, 30]
     found = result(errors(0.4), errors(1.0))
     assert "steps |" not in page._set_table(file, "many", found)[2]
     for run in found["runs"]:
-        run["steps"] *= file.arms[run["arm"]].times
+        run["steps"] = 30 if run["arm"] == "wide" else 10
     title, _, heads, _, *rows = page._set_table(file, "many", found)
-    assert title.endswith("10 and 20 steps.")
+    assert title.endswith("10 and 30 steps.")
     assert heads.startswith("|  | parameters (spectral) | steps |")
-    assert [row.split(" | ")[2] for row in rows] == ["10", "20"]
-    with pytest.raises(OptionError, match=r"arms\.wide\.times is 0"):
-        read(tmp_path, {"arms.wide.times": 0})
+    assert [row.split(" | ")[2] for row in rows] == ["10", "30"]
+
+
+def test_a_truncation_floor_stands_beside_the_errors_of_its_model(tmp_path):
+    found = result(errors(0.4), errors(1.0))
+    for run in found["runs"]:
+        if run["arm"] == "wide":
+            run["errors"]["1"]["floor"] = {"one_step": {"vorticity": [0.01, 0.03]}}
+    lines = page._set_table(read(tmp_path), "many", found)
+    assert [", floor 2 %" in line for line in lines if line.startswith(("| wide", "| fno"))] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scales.cpu.arm_steps": {"wid": 3}}, "scales.cpu.arm_steps names 'wid'. Did you mean 'wide'"),
+        ({"scales.cpu.arm_steps": {"wide": 0}}, "arm_steps.wide is 0"),
+        ({"scales.cpu.arm_steps": {"wide": "3"}}, "give a whole number"),
+        (
+            {
+                "claims": [
+                    {"says": "x", **TO_ERROR, "over": {"arm": "fno", "measure": "cpu_seconds"}, "below": 1}
+                ]
+            },
+            "measured on both or on none",
+        ),
+    ],
+)
+def test_steps_and_times_that_cannot_be_compared_are_refused(tmp_path, changes, message):
+    with pytest.raises(OptionError, match=message):
+        read(tmp_path, changes)

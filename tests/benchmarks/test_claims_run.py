@@ -144,6 +144,14 @@ def test_every_arm_is_trained_with_every_seed_for_the_same_number_of_steps(place
     assert len({json.dumps(run["errors"]) for run in runs}) == 4
 
 
+def test_every_validation_is_recorded_with_its_steps(place):
+    folder, _ = place
+    for run in recorded(folder)["runs"]:
+        assert [steps for steps, _ in run["validated"]] == [3, 6]
+        best = min(error for _, error in run["validated"])
+        assert best == pytest.approx(run["validation"]["valid/relative_l2"], rel=1e-3)
+
+
 def test_the_matched_arm_has_the_size_of_the_other(place):
     folder, _ = place
     sizes = {run["arm"]: run["parameters"] for run in recorded(folder)["runs"]}

@@ -23,6 +23,7 @@ from benchmarks import (
     spectral,
     step,
     tables,
+    transform_once,
 )
 from benchmarks.harness import NotEqualError
 from benchmarks.memory import peaks_in_new_process
@@ -44,6 +45,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(gfno, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(multigrid, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(specboost, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(transform_once, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -66,6 +68,44 @@ def test_a_step_is_measured_against_neuraloperator_and_recorded(tmp_path):
     assert found["machine"]["processor"]
     assert len(found["load_average"]) == 2
     assert "pdesurrogate" in tables.page({"tiny": found})
+
+
+ONCE = [
+    "grid=16,20",
+    "num_modes=5",
+    "width=4",
+    "depth=2",
+    "batch=2",
+    "fno_modes=6",
+    "fno_depth=2",
+    "repeats=2",
+]
+ONCE += ["papers_modes=6", "papers_width=4", "papers_depth=2", "peak=false"]
+
+
+def test_t1_is_measured_by_resolution_against_fnos_of_its_size_and_of_the_paper_s(tmp_path):
+    transform_once.main([*ONCE, "name=once"])
+    found = result(tmp_path, "once")
+    assert list(found["cases"]) == ["16 x 16", "20 x 20"]
+    case = found["cases"]["16 x 16"]
+    assert set(case["phases"]["step"]) == {transform_once.T1, transform_once.FNO, transform_once.PAPERS}
+    assert case["t1 is faster than"][transform_once.FNO]["median"] > 0
+    sizes = case["parameters"]
+    assert 0.5 < sizes[transform_once.FNO] / sizes[transform_once.T1] < 2
+    assert "pdesurrogate, t1" in tables.page({"once": found})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["released=/nowhere"], "has no src/models/t1.py"),
+        (["against=released"], "needs the folder of the authors' code"),
+        (["depth=0"], "depth is 0"),
+    ],
+)
+def test_a_comparison_of_t1_that_cannot_be_is_refused(words, message):
+    with pytest.raises(OptionError, match=message):
+        transform_once.main([*ONCE, *words])
 
 
 def test_a_model_without_a_peer_is_measured_alone(tmp_path):

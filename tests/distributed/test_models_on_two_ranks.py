@@ -13,6 +13,7 @@ from pdesurrogate.models import MODELS
 SCRIPT = Path(__file__).with_name("train_models.py")
 SMALL_OPTIONS = {
     "fno": {"width": 4, "depth": 2, "num_modes": 4},
+    "t1": {"width": 4, "depth": 2, "num_modes": 4, "head_width": 8},
     "tfno": {"width": 4, "depth": 2, "num_modes": 4, "rank": 0.5},
     "unet": {"width": 4, "multipliers": [1, 2], "num_blocks": 1, "groups": 2},
     "localno": {"width": 4, "depth": 2, "num_modes": 4, "radius": 0.3, "reference_grid": 16},

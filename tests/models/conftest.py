@@ -22,6 +22,7 @@ SMALL_OPTIONS = {
     "specboost": {"base_options": {"width": 4, "depth": 1, "num_modes": 6}},
     "ensemble": {"base_options": {"width": 4, "depth": 1, "num_modes": 6}},
     "neuralop": {"n_modes": 6, "hidden_channels": 6, "n_layers": 2},
+    "t1": {"width": 6, "depth": 2, "num_modes": 5, "head_width": 8},
     "tfno": {"width": 6, "depth": 2, "num_modes": 6, "rank": 0.5},
     "sfno": {"width": 6, "depth": 2, "max_degree": 7},
     "factformer": {
@@ -63,6 +64,8 @@ VARIANTS = {
             "levels": 0,
         },
     ),
+    "t1, whole trajectory": ("t1", {**SMALL_OPTIONS["t1"], "time": "axis"}),
+    "t1, plain sum": ("t1", {**SMALL_OPTIONS["t1"], "residual": "sum", "coordinates": "periodic"}),
     "tfno, joint": ("tfno", {**SMALL_OPTIONS["tfno"], "joint": True, "contraction": "reconstructed"}),
     "tfno, cp": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "cp", "rank": 0.2}),
     "tfno, tt": ("tfno", {**SMALL_OPTIONS["tfno"], "factorisation": "tt", "contraction": "factorised"}),

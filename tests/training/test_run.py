@@ -55,6 +55,7 @@ def best_key(checkpoint):
 FNO = ("width=8", "num_modes=6", "depth=2")
 SMALL_OPTIONS = {
     "fno": FNO,
+    "t1": ("width=4", "depth=2", "num_modes=4", "head_width=8"),
     "tfno": (*FNO, "rank=0.5", "joint=true"),
     "localno": (*FNO, "radius=0.3", "reference_grid=16"),
     "factformer": ("width=8", "depth=1", "heads=2", "head_dim=4", "rotary_frequency=8"),

@@ -19,6 +19,7 @@ from .quarter_cosine import (
     quarter_cosine_transform,
     quarter_cosine_wavenumbers,
 )
+from .real_waves import RealWaves, WaveKind, num_waves, wave_table
 from .reference import ReferenceTransform
 from .resampling import resample
 from .transforms import (
@@ -41,9 +42,11 @@ __all__ = [
     "FFTTransform",
     "FusedTransform",
     "RadialBands",
+    "RealWaves",
     "ReferenceTransform",
     "Spectrum",
     "TruncatedTransform",
+    "WaveKind",
     "axis_roles",
     "complex_modes",
     "cosine_multiplicity",
@@ -67,6 +70,7 @@ __all__ = [
     "mode_numbers",
     "modes_of_planes",
     "multiplicity",
+    "num_waves",
     "planes_of_modes",
     "pruned_forward",
     "pruned_inverse",
@@ -77,5 +81,6 @@ __all__ = [
     "require_resolved",
     "resample",
     "truncated_transform",
+    "wave_table",
     "wavenumbers",
 ]
