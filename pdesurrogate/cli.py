@@ -30,6 +30,8 @@ COMMANDS = {
         "roll a surrogate out on many grids; write a report",
     ),
     "predict": ("pdesurrogate.deploy.forecast_file:forecast", "forecast from a netCDF file: in.nc out.nc"),
+    "export": ("pdesurrogate.deploy.export:export", "write a surrogate as a torch.export or ONNX program"),
+    "doctor": ("pdesurrogate.doctor.run:doctor", "look at data, model, memory and machine before training"),
 }
 WORDS = {"predict": ("input", "output"), "export": ("artifact",)}
 """Keys that words without ``=`` stand for, in order."""
@@ -109,7 +111,7 @@ def run(command: str) -> None:
 def named(command: str, arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a command with every word that stands for a key written as ``key='word'``.
 
-    ``predict in.nc out.nc`` means ``predict input='in.nc' output='out.nc'``, and ``--format onnx`` means ``format='onnx'``.
+    ``predict in.nc out.nc`` is ``predict input='in.nc' output='out.nc'``; ``--format onnx`` is ``format='onnx'``.
     """
     keys, result = list(WORDS.get(command, ())), []
     rest = iter(arguments)

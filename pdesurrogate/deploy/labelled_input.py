@@ -80,8 +80,8 @@ class LabelledInput:
             where = dict(zip(dims, map(int, np.argwhere(~finite)[0]), strict=True))
             at = ", ".join(f"{dim} {index}" for dim, index in {**place, **where}.items())
             raise ValueError(
-                f"the variable {name!r} holds NaN or infinite values ({np.count_nonzero(~finite)} of them, the first at "
-                f"{at}) and a forecast needs every value. Fill them first, or choose samples and times without."
+                f"the variable {name!r} holds NaN or infinite values ({np.count_nonzero(~finite)}, the first at {at}) "
+                f"and a forecast needs every value. Fill them first, or choose samples and times without."
             )
         return (
             np.broadcast_to(values, (self.history, *self.grid)) if values.ndim == len(self.grid) else values
@@ -244,8 +244,8 @@ def _parameters(
             columns[..., column] = _parameter(dataset[name], parameter.units, sample_dims, shape)
         else:
             raise ValueError(
-                f"the surrogate needs the PDE parameter {name!r} ({parameter.units}) and the dataset has no variable of "
-                f"that name. Add it, dataset.assign({name}=...), or give it: parameters={{{name!r}: ...}}."
+                f"the surrogate needs the PDE parameter {name!r} ({parameter.units}) and the dataset has no variable "
+                f"of that name. Add it, dataset.assign({name}=...), or give it: parameters={{{name!r}: ...}}."
             )
         if not np.isfinite(columns[..., column]).all():
             raise ValueError(f"the PDE parameter {name!r} is not finite.")
@@ -262,8 +262,8 @@ def _parameter(array: Any, units: str, sample_dims: Sequence[str], shape: Sequen
     strange = [str(dim) for dim in array.dims if dim not in sample_dims]
     if strange:
         raise ValueError(
-            f"the PDE parameter {array.name!r} varies along {', '.join(strange)}; it must be constant in time and space "
-            f"and may vary over {', '.join(sample_dims) or 'nothing'}."
+            f"the PDE parameter {array.name!r} varies along {', '.join(strange)}; it must be constant in time and "
+            f"space and may vary over {', '.join(sample_dims) or 'nothing'}."
         )
     ordered = array.transpose(*(dim for dim in sample_dims if dim in array.dims)).values
     return np.broadcast_to(

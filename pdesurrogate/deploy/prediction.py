@@ -1,9 +1,9 @@
 """Forecasts of labelled data: ``xarray.Dataset`` in, ``xarray.Dataset`` out, in physical units.
 
-A forecast has the dimensions ``(*sample dimensions, lead_time, *space)``. It is rolled out a few samples at a time, frame by
-frame, so that beside the result it takes the memory of one step. Where the result is too large as well, it goes to a
-file as it is made (`pdesurrogate.deploy.forecast_file`), or, for a dataset backed by dask, into tasks that are run when
-it is used.
+A forecast has the dimensions ``(*sample dimensions, lead_time, *space)``. It is rolled out a few samples at a time,
+frame by frame, so that beside the result it takes the memory of one step. Where the result is too large as well, it
+goes to a file as it is made (`pdesurrogate.deploy.forecast_file`), or, for a dataset backed by dask, into tasks that
+are run when it is used.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def finite(given: LabelledInput, samples: range, step: int, frame: Tensor) -> np
         place = given.place(samples[int(bad.nonzero()[0])])
         where = "".join(f", {dim} {index}" for dim, index in place.items())
         raise ValueError(
-            f"the forecast diverged at step {step + 1} (lead time {(step + 1) * given.spec.dt:g} {given.spec.time_units}"
-            f"{where}): it holds NaN or infinite values. Ask for fewer steps; values far from those of the training data "
-            "at the start can be a reason as well."
+            f"the forecast diverged at step {step + 1} (lead time {(step + 1) * given.spec.dt:g} "
+            f"{given.spec.time_units}{where}): it holds NaN or infinite values. Ask for fewer steps; values at the "
+            "start that are far from those of the training data can be a reason as well."
         )
     return frame.cpu().numpy()
 
