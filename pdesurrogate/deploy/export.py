@@ -7,6 +7,7 @@ is compared with the surrogate itself on batches and grids that it was not trace
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -108,7 +109,7 @@ def export_program(
     """Write a surrogate's step as a program, after comparing the two.
 
     Args:
-        surrogate: what to export; in evaluation mode.
+        surrogate: what to export; it stays as it is.
         path: the file.
         format: ``"torch"`` (``torch.export.load(path).module()``) or ``"onnx"``.
         grid: the only grid that the program shall take; None for any, as far as the model allows.
@@ -119,14 +120,14 @@ def export_program(
         OSError: if the file cannot be written; what stood there is unchanged.
     """
     chosen = runtime(format)
-    training_grid = surrogate.provenance.get("training_grid")
-    if grid is None and not training_grid:
+    start = grid if grid is not None else surrogate.provenance.get("training_grid")
+    if not start:
         raise ValueError(
             "the surrogate does not say on which grid it was trained; name one by grid=[ny, nx]."
         )
-    home = _as_grid(grid if grid is not None else training_grid, surrogate)
+    home = _as_grid(start, surrogate)
     surrogate.check_grid(home)
-    surrogate = surrogate.eval().cpu()
+    surrogate = copy.deepcopy(surrogate).eval().cpu()
     if any(p.is_complex() for p in surrogate.parameters()) and format == "onnx":
         raise ValueError(
             f"{_name(surrogate)} cannot be exported to ONNX: its weights are complex numbers, which ONNX does not "
@@ -299,4 +300,5 @@ def _first_line(error: Exception) -> str:
     while (cause := error.__cause__ or error.__context__) is not None and isinstance(cause, Exception):
         error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    text = lines[0] if lines else type(error).__name__
+    return text if type(error) is ValueError else f"tracing fails, {type(error).__name__}: {text}"

@@ -19,14 +19,14 @@ def lazy_arrays(surrogate: Surrogate, given: LabelledInput, steps: int, batch_si
     A task hands on the window that the next one starts from, so that a scheduler that stores chunks as they come holds
     a few frames however long the forecast is. Two threads never run the model at once.
     """
-    import dask
     import dask.array as da
+    from dask.delayed import delayed
     from dask.utils import SerializableLock
 
     channels, lock = forecast_channels(given), SerializableLock()
-    read = dask.delayed(_read, pure=False)
-    advance = dask.delayed(_advance, nout=2, pure=False)
-    owner = dask.delayed(_Stepper(surrogate, given, lock), traverse=False)
+    read = delayed(_read, pure=False)
+    advance = delayed(_advance, nout=2, pure=False)
+    owner = delayed(_Stepper(surrogate, given, lock), traverse=False)
     rows: dict[str, list[Any]] = {name: [] for name in channels}
     for first in range(0, given.num_samples, batch_size):
         samples = range(first, min(first + batch_size, given.num_samples))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,16 +54,14 @@ class TorchExport:
         self, module: nn.Module, inputs: tuple[Tensor, ...], sizes: tuple[Any, ...], path: Path, facts: str
     ) -> None:
         """Trace a module and write the program."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what torch will rename; the program is compared afterwards
+        with _quiet():
             program = torch.export.export(module, inputs, dynamic_shapes=_by_name(sizes), strict=False)
             with path.open("wb") as file:
                 torch.export.save(program, file, extra_files={FACTS: facts})
 
     def load(self, path: Path) -> Program:
         """Return a written program as a function."""
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
+        with _quiet(), path.open("rb") as file:
             program = torch.export.load(file).module()
         return lambda inputs: program(*inputs)
 
@@ -85,8 +85,7 @@ class Onnx:
         self, module: nn.Module, inputs: tuple[Tensor, ...], sizes: tuple[Any, ...], path: Path, facts: str
     ) -> None:
         """Trace a module and write the program."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.onnx.export(
                 module,
                 inputs,
@@ -129,6 +128,20 @@ def runtime(format: str) -> Runtime:
             f"format is {format!r}.{did_you_mean(str(format), FORMATS)} Allowed: {', '.join(FORMATS)}."
         )
     return FORMATS[format]()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what tracers say about their own future; the program is compared with the model afterwards."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _by_name(sizes: tuple[Any, ...]) -> dict[str, Any]:

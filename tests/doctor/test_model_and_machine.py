@@ -122,11 +122,24 @@ def test_a_batch_that_will_not_fit_is_not_tried(cured):
     )
 
 
-def test_a_measurement_that_dies_or_fails_is_a_problem(cured):
-    config = cured()
-    assert "killed" in judge({"killed": -9}, 4, None, 1, 1, config).sentence
-    measured = probe({"plugins": ["no.such.module"]})
-    assert "no module named" in judge(measured, 4, None, 1, 1, config).sentence
+@pytest.mark.parametrize(
+    ("returncode", "stderr", "sentence"),
+    [
+        (-9, "", "was killed for want of memory"),
+        (137, "", "was killed for want of memory"),
+        (
+            1,
+            "Traceback ...\nValueError: an option is wrong.\n",
+            "a training step fails: ValueError: an option is wrong.",
+        ),
+    ],
+)
+def test_a_measurement_that_dies_or_fails_is_a_problem(cured, monkeypatch, returncode, stderr, sentence):
+    done = subprocess.CompletedProcess([], returncode, "", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: done)
+    found = judge(probe({}), 4, None, 1, 1, cured())
+    assert found.level == "problem"
+    assert sentence in found.sentence
 
 
 def test_the_command_ends_with_exit_code_1_and_a_sentence(tmp_path, repository):
