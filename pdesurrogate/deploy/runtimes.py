@@ -55,7 +55,13 @@ class TorchExport:
     ) -> None:
         """Trace a module and write the program."""
         with _quiet():
-            program = torch.export.export(module, inputs, dynamic_shapes=_by_name(sizes), strict=False)
+            program = torch.export.export(
+                module,
+                inputs,
+                dynamic_shapes=_by_name(sizes),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
             with path.open("wb") as file:
                 torch.export.save(program, file, extra_files={FACTS: facts})
 
