@@ -78,11 +78,11 @@ def write_forecast(
     channels, dims = forecast_channels(given), forecast_dims(given)
     sizes = dict(zip(dims, (*given.sample_shape, steps, *given.grid), strict=True))
     chunk = tuple(sizes[dim] if dim in given.spec.axis_names else 1 for dim in dims)
-    frame_of_labels = labels(surrogate, given, steps).drop_encoding()
-    beside = " ".join(str(name) for name in frame_of_labels.coords if name not in dims)
     _check_space(target, 4 * len(channels) * math.prod(sizes.values()))
+    named = labels(surrogate, given, steps).drop_encoding()
+    beside = " ".join(str(name) for name in named.coords if name not in dims)
     with durable_write(target) as temporary:
-        frame_of_labels.to_netcdf(temporary, engine="h5netcdf")
+        named.to_netcdf(temporary, engine="h5netcdf")
         with h5netcdf.File(temporary, "a") as file:
             for dim in dims:
                 if dim not in file.dimensions:

@@ -47,7 +47,7 @@ def predict(
         from .forecast_file import open_forecast, write_forecast
 
         return open_forecast(write_forecast(surrogate, given, steps, batch_size, output))
-    if any(hasattr(given.dataset[name].data, "dask") for name in surrogate.spec.channel_names):
+    if any(given.dataset[name].chunks is not None for name in surrogate.spec.channel_names):
         from .lazy_forecast import lazy_arrays
 
         arrays = lazy_arrays(surrogate, given, steps, batch_size)

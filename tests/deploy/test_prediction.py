@@ -124,6 +124,14 @@ def test_a_forecast_to_a_file_is_the_one_in_memory(dataset, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.nc"]
 
 
+def test_of_a_file_only_the_history_is_read(dataset, tmp_path):
+    dataset.to_netcdf(tmp_path / "in.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "in.nc", engine="h5netcdf") as opened:
+        forecast = make().predict(opened, 2, batch_size=1)
+        assert not opened.vorticity.variable._in_memory
+    np.testing.assert_array_equal(forecast.vorticity, make().predict(dataset, 2).vorticity)
+
+
 def test_a_long_forecast_to_a_file_takes_the_memory_of_a_few_frames(dataset, tmp_path):
     """Arrays are counted; one of all frames would be 1000 x 8 x 12 floats of three members, 1.2 MB."""
     peaks = {}
