@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,14 @@ COMMANDS = {
         "pdesurrogate.evaluation.run:evaluate",
         "roll a surrogate out on many grids; write a report",
     ),
+    "predict": ("pdesurrogate.deploy.forecast_file:forecast", "forecast from a netCDF file: in.nc out.nc"),
+    "export": ("pdesurrogate.deploy.export:export", "write a surrogate as a torch.export or ONNX program"),
+    "doctor": ("pdesurrogate.doctor.run:doctor", "look at data, model, memory and machine before training"),
 }
+WORDS = {"predict": ("input", "output"), "export": ("artifact",)}
+"""Keys that words without ``=`` stand for, in order."""
+FLAGS = {"--format": "format"}
+"""Keys that may be written as flags."""
 _RUN_ID = "PDESURROGATE_RUN_ID"
 
 
@@ -44,6 +51,7 @@ def main() -> None:
     """Entry point of ``pdesurrogate COMMAND [override ...]``."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         command = sys.argv.pop(1)
+        sys.argv[1:] = named(command, sys.argv[1:])
         run(command)
         return
     lines = [f"  {name:10} {purpose}" for name, (_, purpose) in COMMANDS.items()]
@@ -98,6 +106,27 @@ def run(command: str) -> None:
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"\n{interrupt or 'Interrupted.'}\n")
         sys.exit(130)
+
+
+def named(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command with every word that stands for a key written as ``key='word'``.
+
+    ``predict in.nc out.nc`` is ``predict input='in.nc' output='out.nc'``; ``--format onnx`` is ``format='onnx'``.
+    """
+    keys, result = list(WORDS.get(command, ())), []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, is_joined, value = argument.partition("=")
+        if command in WORDS and flag in FLAGS:
+            key, word = FLAGS[flag], value if is_joined else next(rest, "")
+        elif keys and "=" not in argument and not argument.startswith(("-", "~", "+")):
+            key, word = keys.pop(0), argument
+        else:
+            result.append(argument)
+            continue
+        quoted = word.replace("'", "\\'")
+        result.append(f"{key}='{quoted}'")
+    return result
 
 
 def run_id() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -68,7 +68,7 @@ class Surrogate(nn.Module):
         self.model = model
         self.history = history
         self.horizon = horizon
-        self.predict = predict
+        self.predicts = predict
         self.provenance = provenance or {}
         self._has_static = any(spec.static_channels)
         is_static = torch.tensor(spec.static_channels).view(-1, *[1] * spec.ndim)
@@ -148,7 +148,7 @@ class Surrogate(nn.Module):
     ) -> Float[Tensor, "batch horizon channel *space"]:
         """Return the frames that a model's output for a history, in physical units, stands for."""
         last = history[:, -1:]
-        if self.predict == "increment":
+        if self.predicts == "increment":
             future = self.normaliser.advance(last, output)
         else:
             future = self.normaliser.denormalise(output)
@@ -157,7 +157,7 @@ class Surrogate(nn.Module):
     @property
     def output_unit(self) -> Float[Tensor, " channel"]:
         """What one unit of the model's output is in physical units."""
-        return self.normaliser.increment_std if self.predict == "increment" else self.normaliser.std
+        return self.normaliser.increment_std if self.predicts == "increment" else self.normaliser.std
 
     def wanted_output(
         self,
@@ -165,7 +165,7 @@ class Surrogate(nn.Module):
         future: Float[Tensor, "batch time channel *space"],
     ) -> Float[Tensor, "batch time channel *space"]:
         """Return the output of the model at which `step` is exact: the normalised state, or increment."""
-        if self.predict == "increment":
+        if self.predicts == "increment":
             return self.normaliser.increments(history[:, -1:], future)
         return self.normaliser.normalise(future)
 
@@ -183,7 +183,7 @@ class Surrogate(nn.Module):
         if project is None:
             return None
         output = project(self.wanted_output(history, future))
-        if self.predict == "increment":
+        if self.predicts == "increment":
             return self.normaliser.advance(history[:, -1:], output)
         return self.normaliser.denormalise(output)
 
@@ -216,7 +216,7 @@ class Surrogate(nn.Module):
                 model,
                 history=self.history,
                 horizon=self.horizon,
-                predict=self.predict,
+                predict=self.predicts,
             ).to(self._is_static.device)
             for name, model in found.items()
         }
@@ -244,6 +244,42 @@ class Surrogate(nn.Module):
             (frame, torch.stack(others).std(0))
             for frame, others in zip(frames, zip(*rollouts, strict=True), strict=True)
         )
+
+    def predict(
+        self,
+        dataset: Any,
+        steps: int,
+        *,
+        parameters: Mapping[str, float] | None = None,
+        batch_size: int = 16,
+        output: str | Path | None = None,
+    ) -> Any:
+        """Forecast labelled data: ``xarray.Dataset`` in, ``xarray.Dataset`` out, in physical units.
+
+        The forecast starts from the last frame along ``time``. Dimensions besides time and space, such as
+        ``trajectory`` or ``member``, are independent forecasts. The result has the dimensions ``(.., lead_time,
+        *space)``, the coordinates and attributes that came in, the times forecast, static fields and PDE parameters.
+        Any grid that the model takes will do. Nothing is converted or interpolated in silence: what does not fit is
+        refused.
+
+        Args:
+            dataset: one variable a channel, in the units of ``spec``, with the dimensions ``spec.axis_names`` in any
+                order; with frames along ``time`` where more than one is needed. PDE parameters are variables without
+                time and space.
+            steps: frames to forecast.
+            parameters: values of PDE parameters that the dataset lacks.
+            batch_size: forecasts that are made together; changes memory and speed, not the numbers.
+            output: netCDF file that the forecast is written to as it is made; it appears when it is complete, and
+                is returned opened. Neither needs more memory than a step. Without a file, the result is in memory, or,
+                for a dataset backed by dask, computed when it is used, in chunks of one step.
+
+        Raises:
+            TypeError, ValueError: if the dataset does not fit; the sentence says what it has and what is needed.
+            OSError: if the file cannot be written.
+        """
+        from .deploy.prediction import predict
+
+        return predict(self, dataset, steps, parameters=parameters, batch_size=batch_size, output=output)
 
     def _frames(self, window: Tensor, parameters: Tensor, steps: int) -> Iterator[Tensor]:
         produced = 0

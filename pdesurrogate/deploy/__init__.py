@@ -1,4 +1,4 @@
-"""From a trained surrogate to something that others can use: the artifact file."""
+"""From a trained surrogate to something that others can use: its file, labelled forecasts, programs elsewhere."""
 
 from .artifact import load_artifact, save_artifact
 

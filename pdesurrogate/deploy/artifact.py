@@ -47,7 +47,7 @@ def save_artifact(surrogate: Surrogate, path: str | Path) -> Path:
         "plugins": list(config.get("plugins", [])),
         "history": surrogate.history,
         "horizon": surrogate.horizon,
-        "predict": surrogate.predict,
+        "predict": surrogate.predicts,
         "normaliser": {k: v.tolist() for k, v in surrogate.normaliser.state_dict().items()},
         "weights": {k: v.detach().cpu().contiguous() for k, v in surrogate.model.state_dict().items()},
         "provenance": surrogate.provenance,

@@ -71,6 +71,9 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
     Nodes of the autograd graph keep `active_policy` from their forward pass, because the backward pass runs when this
     context has long been left.
     """
+    if torch.compiler.is_exporting() and not torch.is_autocast_enabled(device.type):
+        yield  # a region without autocast has a graph of its own, into which sizes of open grids cannot be written
+        return
     with torch.autocast(device.type, enabled=False):
         if torch.compiler.is_compiling():
             yield

@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -176,7 +178,7 @@ class OperatorFrame:
         fractions = (self.fractions[-1], *self.fractions[:-1])
         pads = [0, 0]
         for size, fraction in reversed(list(zip(v.shape[1:-1], fractions, strict=True))):
-            pads += [0, round(fraction * size)]
+            pads += [0, _num_appended(size, fraction)]
         return F.pad(v, pads)
 
     def crop(
@@ -219,4 +221,37 @@ class OperatorFrame:
 
 
 def _padded(size: int, fraction: float) -> int:
-    return size + round(fraction * size)
+    return size + _num_appended(size, fraction)
+
+
+def _num_appended(size: int, fraction: float) -> int:
+    """Return ``round(fraction · size)``, halves to even; for a size that a tracer leaves open, in whole numbers.
+
+    Programs that are exported for grids of any size can hold products and quotients of whole numbers, and no ``round``.
+
+    Raises:
+        ValueError: for an open size and a fraction whose products in floating point are halves where it has none, or
+            the other way round.
+    """
+    if isinstance(size, int):
+        return round(fraction * size)
+    if not _is_rational(fraction):
+        raise ValueError(
+            f"padding is {fraction}, and a program for grids of any size cannot tell how many points that is on each "
+            "of them. Export for one grid, or train with a fraction such as 0.25."
+        )
+    return _appended_to_open(size, fraction)
+
+
+def _appended_to_open(size: int, fraction: float) -> int:
+    exact = Fraction(fraction).limit_denominator(1000)
+    doubled, divisor = 2 * exact.numerator * size + exact.denominator, 2 * exact.denominator
+    upwards = doubled // divisor
+    is_half: int = torch.sym_max(0, 1 - doubled % divisor)
+    return upwards - upwards % 2 * is_half
+
+
+@lru_cache(maxsize=16)
+def _is_rational(fraction: float) -> bool:
+    """Whether whole numbers say for every size what floating point says."""
+    return all(_appended_to_open(n, fraction) == round(fraction * n) for n in range(1, 8193))

@@ -74,7 +74,7 @@ class CorrectedStep(Surrogate):
             surrogate.model,
             history=surrogate.history,
             horizon=surrogate.horizon,
-            predict=surrogate.predict,
+            predict=surrogate.predicts,
         )
         self.stage = stage
         self.known: Tensor | None = None

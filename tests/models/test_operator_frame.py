@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pdesurrogate.models.operator_frame import OperatorFrame
+from pdesurrogate.models.operator_frame import OperatorFrame, _appended_to_open, _is_rational
 
 
 def frame_of(case, **options):
@@ -83,3 +83,16 @@ def test_messages_begin_with_the_name_of_the_model(options, sentence, plane, cha
         frame_of(plane).check_grid((8,))
     frame_of(channel)
     assert caplog.text.count("wavelet: padding is 0") == 1
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.1, 0.125, 0.3, 1 / 3, 1.0])
+def test_padding_of_open_sizes_is_counted_in_whole_numbers(fraction):
+    assert _is_rational(fraction)
+    assert [_appended_to_open(n, fraction) for n in range(1, 50)] == [
+        round(fraction * n) for n in range(1, 50)
+    ]
+
+
+def test_a_fraction_whose_products_round_by_accident_has_no_program_for_any_grid():
+    assert round(0.14 * 75) == 11  # 0.14 · 75 is 10.5, and a little more in floating point
+    assert not _is_rational(0.14)

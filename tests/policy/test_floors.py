@@ -29,7 +29,7 @@ FLOORS = {
 }
 # Doors that open upwards, each with its reason and whether it may stand at the top of a file.
 DOORS = {
-    ("surrogate", "deploy"): "inside a method: Surrogate.load and save are the user's way to the artifact",
+    ("surrogate", "deploy"): "inside a method: Surrogate.load, save and predict are the user's way to files",
     ("training", "deploy"): "a neighbour on its floor: training ends by writing the artifact",
 }
 

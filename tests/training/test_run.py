@@ -212,7 +212,7 @@ def test_predicting_increments_starts_from_persistence(compose_train, tmp_path):
     """With hardly any training the error is of the size of the increments, not of the field."""
     train(compose_train("predict=increment", "optim.lr=1e-3", "trainer.max_epochs=3"))
     surrogate = Surrogate.load(tmp_path / "run" / "artifact.pt")
-    assert surrogate.predict == "increment"
+    assert surrogate.predicts == "increment"
     torch.manual_seed(0)
     history = torch.randn(1, 1, 1, 16, 16)
     change = surrogate.step(history, torch.zeros(1, 0)) - history[:, -1:]
