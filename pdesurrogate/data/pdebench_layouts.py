@@ -30,7 +30,8 @@ def layout_of(file: Path) -> str:
     Raises:
         ValueError: if it has none of them.
     """
-    container = _open(ContainerPool(), file)
+    pool = ContainerPool()
+    container = _open(pool, file)
     try:
         groups = [name for name in container.groups() if SAMPLE_GROUP.fullmatch(name)]
         if groups and container.shape(f"{groups[0]}/data") and container.shape(f"{groups[0]}/grid/t"):
@@ -45,7 +46,7 @@ def layout_of(file: Path) -> str:
     except UNREADABLE as error:
         raise unreadable(file, "HDF5", error) from error
     finally:
-        container.close()
+        pool.close()
     raise ValueError(
         f"{file} is in no layout of PDEBench; it holds {held}. Known are groups 0000, 0001, .. with data and grid; "
         "velocity, particles and t; density, Vx and x-coordinate; tensor and x-coordinate."

@@ -22,7 +22,7 @@ class Netcdf3Container:
         self.path = path
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._file = scipy.io.netcdf_file(path, "r", mmap=False)
+            self._file = scipy.io.netcdf_file(path, "r", mmap=True)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every variable of numbers by name."""

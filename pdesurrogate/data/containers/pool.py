@@ -50,6 +50,9 @@ class ContainerPool:
                 container.close()
         self._open = OrderedDict()
 
+    def __del__(self) -> None:
+        self.close()
+
     def __getstate__(self) -> dict[str, Any]:
         return {"_process": -1, "_open": OrderedDict(), "_verified": self._verified}
 
