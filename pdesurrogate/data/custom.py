@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -47,9 +48,18 @@ def custom(
 
 
 def open_with_layout(
-    files: Sequence[Path], layout: Layout, pool: ContainerPool | None = None
+    files: Sequence[Path],
+    layout: Layout,
+    pool: ContainerPool | None = None,
+    kind: type[ArrayTrajectories] = ArrayTrajectories,
 ) -> ArrayTrajectories:
     """Return the trajectories of some files after a layout.
+
+    Args:
+        files: the files, one after another.
+        layout: which arrays are which fields.
+        pool: keeps the files open.
+        kind: what to make.
 
     Raises:
         ValueError: if the layout does not fit a file.
@@ -80,7 +90,7 @@ def open_with_layout(
         parameters=tuple(Parameter(str(name)) for name in layout.parameters),
         equation=layout.equation,
     )
-    return ArrayTrajectories(
+    return kind(
         spec,
         [first.size(axis.name) for axis in axes],
         start + dt * np.arange(len(numbers)),
@@ -118,8 +128,6 @@ class _Look:
             return item.field
         container = self._container(item.files[0] if item.files else "")
         units = container.attributes(item.arrays[0]).get("units") if item.arrays[0] else None
-        import dataclasses
-
         return dataclasses.replace(item.field, units=str(units)) if units else item.field
 
     def axes(self) -> tuple[Axis, ...]:

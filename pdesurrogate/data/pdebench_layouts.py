@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,8 @@ def group_a_sample(files: Sequence[Path], boundary: str | None) -> ArrayTrajecto
                 }
     same("the shape (time, *space, channel)", shapes)
     shape = next(iter(shapes.values()))
+    if (written := _open(pool, files[0]).attributes().get("spec")) is not None:
+        return _own(files[0], DataSpec.from_dict(json.loads(written)), shape, coordinates["t"], places, table, pool)
     space = [axis for axis in "xyz" if axis in coordinates]
     sizes = tuple(len(coordinates[axis]) for axis in ("t", *space))
     if shape[:-1] != sizes or shape[-1] not in (1, 2):
@@ -110,6 +113,31 @@ def group_a_sample(files: Sequence[Path], boundary: str | None) -> ArrayTrajecto
         [Slot("data", axes, {"channel": i}) for i in range(shape[-1])],
         places,
         parameters=np.array([[row[name] for name in known] for row in table]).reshape(len(places), len(known)),
+        pool=pool,
+    )
+
+
+def _own(
+    file: Path,
+    spec: DataSpec,
+    shape: tuple[int, ...],
+    times: np.ndarray,
+    places: Sequence[Place],
+    table: Sequence[Mapping[str, Any]],
+    pool: ContainerPool,
+) -> ArrayTrajectories:
+    """Return the trajectories of a file that we wrote: it carries its spec."""
+    if len(shape) != spec.ndim + 2 or shape[-1] != spec.num_channels or len(times) != shape[0]:
+        raise ValueError(f"{file}: data has the shape {shape} and its spec the channels {spec.channel_names}.")
+    axes = (TIME, *reversed(spec.axis_names), "channel")
+    parameters = np.array([[row[name] for name in spec.parameter_names] for row in table])
+    return ArrayTrajectories(
+        spec,
+        shape[-2:0:-1],
+        _times(times, spec.dt),
+        [Slot("data", axes, {"channel": i}) for i in range(shape[-1])],
+        places,
+        parameters=parameters.reshape(len(places), spec.num_parameters),
         pool=pool,
     )
 

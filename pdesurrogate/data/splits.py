@@ -103,10 +103,10 @@ def by_trajectory(
                 f"{split} is {wanted}; give a number of trajectories, or a share between 0 and 1."
             )
         counts[split] = int(wanted) if wanted >= 1 else max(math.floor(wanted * total + 1e-9), int(wanted > 0))
-    if total == 1:
-        counts = {"train": 1, "valid": 0, "test": 0}
-        log.warning("there is one trajectory; it trains, and nothing validates or tests.")
-    if train < 1 and sum(counts.values()) > total:
+    if total < 3 and max(train, valid, test) < 1:  # too few for a share each
+        counts = {"train": 1, "valid": 0, "test": total - 1}
+        log.warning("there are %d trajectories: one trains, %d tests, none validates.", total, total - 1)
+    elif train < 1 and sum(counts.values()) > total:
         counts["train"] = max(1, total - counts["valid"] - counts["test"])
     plain = first_and_last(total, **counts)
     if seed is None:

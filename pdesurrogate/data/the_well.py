@@ -12,6 +12,8 @@ Source: Ohana et al. (2024), "The Well", and docs/data_format.md of its package.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,7 +138,8 @@ class _Schema:
         for dim in order:
             points = container.read(f"dimensions/{dim}")
             points = points[0] if points.ndim > 1 else points
-            axis, signs[dim] = _axis(file, names[dim], points, edges[dim], is_sphere)
+            units = str(container.attributes(f"dimensions/{dim}").get("units", "1"))
+            axis, signs[dim] = _axis(file, names[dim], points, edges[dim], units, is_sphere)
             axes.append(axis)
         times = container.read("dimensions/time")
         times = times[0] if times.ndim > 1 else times
@@ -149,6 +152,7 @@ class _Schema:
             fields=tuple(fields),
             axes=tuple(axes),
             dt=dt,
+            time_units=str(container.attributes("dimensions/time").get("units", "1")),
             geometry="sphere" if is_sphere else "plane",
             parameters=tuple(parameters),
         )
@@ -196,10 +200,12 @@ def _boundaries(container: Hdf5Container, dims: Sequence[str]) -> dict[str, str]
     return edges
 
 
-def _axis(file: Path, name: str, points: np.ndarray, edge: str, is_sphere: bool) -> tuple[Axis, float]:
+def _axis(
+    file: Path, name: str, points: np.ndarray, edge: str, units: str, is_sphere: bool
+) -> tuple[Axis, float]:
     """Return an axis, and the sign of a vector's component along its coordinate."""
     if not is_sphere:
-        return axis_of(file, name, points, edge), 1.0
+        return axis_of(file, name, points, edge, units), 1.0
     degrees = np.rad2deg(np.asarray(points, dtype=np.float64))
     if name == "lon":
         return axis_of(file, "lon", degrees, "periodic", "degrees_east"), 1.0
@@ -235,7 +241,10 @@ def _fields(
             axes += [TIME] if in_time else []
             axes += [names[dim] for dim, varies in zip(dims, varying, strict=True) if varies]
             own, found = _components(array, name, rank, tuple(axes), dims, names, signs, is_sphere, not in_time)
-            fields += own
+            known = {key: str(facts[key]) for key in ("units", "long_name") if key in facts}
+            if rank == 0 and facts.get("kind") == "pseudoscalar":
+                known["kind"] = "pseudoscalar"
+            fields += [dataclasses.replace(field, **known) for field in own]
             slots += found
     if not fields:
         raise ValueError(f"{file} names no fields in t0_fields, t1_fields and t2_fields.")
@@ -284,18 +293,18 @@ def _chosen(
 
 
 def _parameters(container: Hdf5Container, attributes: Mapping[str, Any]) -> tuple[list[Parameter], np.ndarray]:
-    """Return constant numbers: attributes of the simulation, and scalars that do not vary in time."""
+    """Return constant numbers: scalars that do not vary in time, and attributes of the simulation."""
     num_samples = int(attributes["n_trajectories"])
     columns: dict[str, np.ndarray] = {}
-    for name in attributes.get("simulation_parameters", []):
-        if isinstance(value := attributes.get(name), int | float):
-            columns[name] = np.full(num_samples, float(value))
     scalars = container.attributes("scalars").get("field_names", []) if "scalars" in container.groups() else []
     for name in scalars:
         if not container.attributes(f"scalars/{name}").get("time_varying", False):
             values = np.asarray(container.read(f"scalars/{name}"), dtype=np.float64)
             if values.size in (1, num_samples):
                 columns[name] = np.broadcast_to(values.ravel(), (num_samples,))
+    for name in attributes.get("simulation_parameters", []):
+        if name not in columns and isinstance(value := attributes.get(name), int | float):
+            columns[name] = np.full(num_samples, float(value))
     table = np.stack(list(columns.values()), axis=1) if columns else np.zeros((num_samples, 0))
     return [Parameter(name) for name in columns], table
 
@@ -320,8 +329,6 @@ def _refuse_shared(found: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _head_digest(file: Path) -> str:
-    import hashlib
-
     size = file.stat().st_size
     with file.open("rb") as content:
         digest = hashlib.sha256(content.read(2**16))

@@ -16,7 +16,7 @@ from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
 from .containers import Container, ContainerPool
 from .containers.interface import Selection, full, plain
 from .custom import open_with_layout
-from .custom_layout import Layout, read_layout
+from .custom_layout import read_layout
 from .splits import by_trajectory, divided
 from .trajectories import DataSet
 
@@ -52,8 +52,7 @@ def from_xarray(
     if layout is None:
         whole = _of_store(container, pool)
     else:
-        whole = open_with_layout([SOURCE], read_layout(layout), pool)
-    whole.__class__ = XarrayTrajectories
+        whole = open_with_layout([SOURCE], read_layout(layout), pool, XarrayTrajectories)
     return divided(
         name, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), {"format": "xarray.Dataset"}
     )
@@ -132,7 +131,7 @@ def _of_store(container: XarrayContainer, pool: ContainerPool) -> ArrayTrajector
     shape = container.shapes()[spec.channel_names[0]]
     slots = [Slot(name, (SAMPLE, TIME, *spec.axis_names)) for name in spec.channel_names]
     columns = [container.read(name) for name in spec.parameter_names]
-    return ArrayTrajectories(
+    return XarrayTrajectories(
         spec,
         shape[2:],
         container.read("time"),
@@ -141,6 +140,3 @@ def _of_store(container: XarrayContainer, pool: ContainerPool) -> ArrayTrajector
         parameters=np.stack(columns, axis=1) if columns else None,
         pool=pool,
     )
-
-
-__all__ = ["Layout", "from_xarray"]
