@@ -251,9 +251,7 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _checked_parameters(
-    spec: DataSpec, places: Sequence[Place], parameters: np.ndarray | None
-) -> np.ndarray:
+def _checked_parameters(spec: DataSpec, places: Sequence[Place], parameters: np.ndarray | None) -> np.ndarray:
     values = np.zeros((len(places), 0), np.float32) if parameters is None else np.asarray(parameters)
     if values.shape != (len(places), spec.num_parameters):
         raise ValueError(

@@ -46,8 +46,16 @@ def _list(words: Sequence[str]) -> str:
     lines = []
     for name, listed in read_manifest().items():
         size = ", ".join(sorted({f.about or f"{f.size} bytes" for f in listed.files if f.about or f.size}))
-        lines += [f"{name}: {listed.title}", f"  data={listed.reader}; {len(listed.files)} file(s), {size or 'size unknown'}"]
-        lines += [f"  split: {listed.split}", f"  licence: {listed.licence}", f"  source: {listed.source}", ""]
+        lines += [
+            f"{name}: {listed.title}",
+            f"  data={listed.reader}; {len(listed.files)} file(s), {size or 'size unknown'}",
+        ]
+        lines += [
+            f"  split: {listed.split}",
+            f"  licence: {listed.licence}",
+            f"  source: {listed.source}",
+            "",
+        ]
     return "\n".join(lines).rstrip()
 
 
@@ -78,7 +86,9 @@ def _info(words: Sequence[str]) -> str:
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if not equals:
-            raise ValueError(f"{word!r} is no option; options are written option=value, such as viscosity=1e-3.")
+            raise ValueError(
+                f"{word!r} is no option; options are written option=value, such as viscosity=1e-3."
+            )
         given[key] = _literal(value)
     return describe(path, given)
 
@@ -104,7 +114,9 @@ def describe(path: Path, given: dict[str, Any] | None = None) -> str:
     missing = [name for name, value in options.items() if value is None]
     lines = [f"{path}: format {kind}"]
     if missing:
-        lines.append(f"  the content does not tell {', '.join(missing)}; give {missing[0]}=VALUE to see the rest.")
+        lines.append(
+            f"  the content does not tell {', '.join(missing)}; give {missing[0]}=VALUE to see the rest."
+        )
         return "\n".join([*lines, _arrays(path)])
     dataset = DATASETS.build(kind, **options)
     lines += _spec_lines(dataset.spec)
@@ -145,9 +157,8 @@ def _statistics(split: Any) -> list[str]:
     lines = [f"  statistics of the first and last frames of trajectories {', '.join(map(str, chosen))}:"]
     for channel, name in enumerate(split.spec.channel_names):
         values = frames[:, channel].astype(np.float64)
-        lines.append(
-            f"    {name}: mean {values.mean():.4g}, std {values.std():.4g}, from {values.min():.4g} to {values.max():.4g}"
-        )
+        bounds = f"from {values.min():.4g} to {values.max():.4g}"
+        lines.append(f"    {name}: mean {values.mean():.4g}, std {values.std():.4g}, {bounds}")
     if split.spec.num_parameters:
         table = np.stack([split.parameters(i) for i in range(split.num_trajectories)])
         for i, name in enumerate(split.spec.parameter_names):
@@ -167,7 +178,9 @@ def thumbnail(field: Any) -> str:
     while field.ndim > 2:
         field = field[len(field) // 2]
     rows, columns = (min(n, most) for n, most in zip(field.shape, THUMBNAIL, strict=True))
-    picked = field[np.arange(rows) * field.shape[0] // rows][:, np.arange(columns) * field.shape[1] // columns]
+    picked = field[np.arange(rows) * field.shape[0] // rows][
+        :, np.arange(columns) * field.shape[1] // columns
+    ]
     low, high = float(picked.min()), float(picked.max())
     scaled = (picked - low) / (high - low if high > low else 1.0)
     shades = np.minimum((scaled * len(SHADES)).astype(int), len(SHADES) - 1)
@@ -195,6 +208,8 @@ def _literal(text: str) -> Any:
     import yaml
 
     try:
-        return float(text) if "e" in text.lower() and not text.lower().startswith("e") else yaml.safe_load(text)
+        return (
+            float(text) if "e" in text.lower() and not text.lower().startswith("e") else yaml.safe_load(text)
+        )
     except (ValueError, yaml.YAMLError):
         return text

@@ -24,7 +24,8 @@ def convert(config: Mapping[str, Any]) -> None:
     """Write the data set of a composed configuration in another format.
 
     Args:
-        config: plain containers with ``data``, ``to`` (one of `TARGETS`), ``out`` (a folder), ``overwrite`` and ``plugins``.
+        config: plain containers with ``data``, ``to`` (one of `TARGETS`), ``out`` (a folder), ``overwrite`` and
+            ``plugins``.
 
     Raises:
         ValueError: for an unknown format, data that cannot be read, or files that are there already.
@@ -34,7 +35,9 @@ def convert(config: Mapping[str, Any]) -> None:
     if to not in TARGETS:
         raise ValueError(f"to is {to!r}.{did_you_mean(str(to), TARGETS)} Allowed: {', '.join(TARGETS)}.")
     if not config.get("out"):
-        raise ValueError("out is empty; give the folder that the converted files go to: out=data/converted/NAME.")
+        raise ValueError(
+            "out is empty; give the folder that the converted files go to: out=data/converted/NAME."
+        )
     if not isinstance(overwrite, bool):
         raise ValueError(f"overwrite is {overwrite!r}; it must be true or false.")
     dataset = open_dataset(config["data"])

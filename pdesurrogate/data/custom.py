@@ -1,4 +1,4 @@
-"""Files of one's own: any netCDF, zarr, HDF5, MATLAB, NumPy or PyTorch file, with a layout that names fields and axes."""
+"""Files of one's own, netCDF, zarr, HDF5, MATLAB, NumPy or PyTorch, with a layout that names fields and axes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ SUFFIXES = (".nc", ".h5", ".hdf5", ".npy", ".npz", ".mat", ".pt", ".zarr")
 
 
 @DATASETS.register("custom")
-def custom(
-    path: str, layout: Mapping[str, Any] | str, split: Mapping[str, Any] | None = None
-) -> DataSet:
+def custom(path: str, layout: Mapping[str, Any] | str, split: Mapping[str, Any] | None = None) -> DataSet:
     """Trajectories from files of any of the known containers.
 
     Args:
@@ -77,7 +75,9 @@ def open_with_layout(
     same("the sizes", shapes)
     numbers = layout.frames or tuple(range(first.sizes.get(TIME, 1)))
     if numbers and not 0 <= min(numbers) <= max(numbers) < first.sizes.get(TIME, 1):
-        raise ValueError(f"{files[0]} has {first.sizes.get(TIME, 1)} frames; the layout asks for {list(numbers)}.")
+        raise ValueError(
+            f"{files[0]} has {first.sizes.get(TIME, 1)} frames; the layout asks for {list(numbers)}."
+        )
     axes = first.axes()
     dt, start, time_units = first.time(numbers)
     geometry = layout.geometry or ("sphere" if {a.name for a in axes} == {"lat", "lon"} else "plane")
@@ -116,7 +116,9 @@ class _Look:
             self._add(item)
         missing = [axis for axis in layout.space if axis not in self.sizes]
         if missing:
-            raise ValueError(f"{file}: no array of the layout has the axis {', '.join(missing)} of its space.")
+            raise ValueError(
+                f"{file}: no array of the layout has the axis {', '.join(missing)} of its space."
+            )
 
     def size(self, axis: str) -> int:
         """Return the number of points along an axis of space that are read."""
@@ -261,7 +263,9 @@ class _Look:
         for axis, size in zip(axes, shape, strict=True):
             if axis in fixed:
                 if not 0 <= fixed[axis] < size:
-                    raise ValueError(f"{container.path}: {axis} = {fixed[axis]} and {array} has {size} of it.")
+                    raise ValueError(
+                        f"{container.path}: {axis} = {fixed[axis]} and {array} has {size} of it."
+                    )
                 continue
             if size == 0:
                 raise ValueError(f"{container.path}: {array or 'the array'} is empty along {axis}.")
@@ -281,25 +285,34 @@ class _Look:
         boundary = facts.get("boundary", {"lat": "open", "lon": "periodic"}.get(name))
         if boundary is None:
             raise ValueError(
-                f"{file}: the layout does not say what happens at the ends of {name}; give space: {{{name}: {{boundary: "
-                "periodic}}}, or wall, or open."
+                f"{file}: the layout does not say what happens at the ends of {name}; give space: {{{name}: "
+                "{boundary: periodic}}, or wall, or open."
             )
         if coordinates is not None:
             points = self._read(str(coordinates)).ravel()
             if len(points) != self.sizes[name]:
                 others = {a: n for a, n in self.sizes.items() if n == len(points) and a not in (SAMPLE, TIME)}
-                hint = f" That is the size of {', '.join(others)}: the axes may be transposed." if others else ""
+                hint = (
+                    f" That is the size of {', '.join(others)}: the axes may be transposed." if others else ""
+                )
                 raise ValueError(
                     f"{file}: {coordinates} has {len(points)} points and the arrays {self.sizes[name]} along "
                     f"{name}.{hint}"
                 )
             if "units" not in facts:
                 units = str(self._container("").attributes(str(coordinates)).get("units", units))
-            units = {"degrees": {"lat": "degrees_north", "lon": "degrees_east"}.get(name, units)}.get(units, units)
+            units = {"degrees": {"lat": "degrees_north", "lon": "degrees_east"}.get(name, units)}.get(
+                units, units
+            )
             return axis_of(file, name, points[self.layout.crop.get(name, slice(None))], boundary, units)
-        if "nodes" in facts or name == "lat" and "length" not in facts:
+        if "nodes" in facts or (name == "lat" and "length" not in facts):
             return Axis(
-                name, 180.0, boundary, "degrees_north", -90.0, nodes=facts.get("nodes", "gauss-legendre"),
+                name,
+                180.0,
+                boundary,
+                "degrees_north",
+                -90.0,
+                nodes=facts.get("nodes", "gauss-legendre"),
                 is_descending=bool(facts.get("descending", True)),
             )
         whole = float(facts.get("length", 360.0 if name == "lon" else self.sizes[name]))

@@ -11,13 +11,14 @@ For instance, of an ``.npz`` file with ``omega`` (time, x, y)::
     time: {coordinates: t, units: s}
     parameters: {viscosity: viscosity}
 
-- ``fields``: by name; ``array`` (the field's name by default), ``units``, ``kind``, ``components`` of a vector with ``arrays``, one
-  for each, or with one array that has the axis ``component``; ``file`` (or ``files``) beside the path, where it is another
-  one; ``axes`` of its own; ``static: true``. A text alone is the array's name.
-- ``axes``: of the arrays, in the file's order: ``sample``, ``time``, ``component``, those of ``space``, or ``name=index`` to fix one.
-  Not needed where the file names dimensions (netCDF, zarr, xarray); ``dimensions`` translates those that have other names.
-- ``space``: ``boundary`` (periodic, wall, open), and either ``coordinates``, an array, or ``length`` and perhaps ``origin`` and
-  ``offset``; ``nodes`` of latitudes; ``units``.
+- ``fields``: by name; ``array`` (the field's name by default), ``units``, ``kind``, ``components`` of a vector with
+  ``arrays``, one for each, or with one array that has the axis ``component``; ``file`` (or ``files``) beside the
+  path, where it is another one; ``axes`` of its own; ``static: true``. A text alone is the array's name.
+- ``axes``: of the arrays, in the file's order: ``sample``, ``time``, ``component``, those of ``space``, or
+  ``name=index`` to fix one. Not needed where the file names dimensions (netCDF, zarr, xarray); ``dimensions``
+  translates those that have other names.
+- ``space``: ``boundary`` (periodic, wall, open), and either ``coordinates``, an array, or ``length`` and perhaps
+  ``origin`` and ``offset``; ``nodes`` of latitudes; ``units``.
 - ``time``: ``dt``, or ``coordinates``, an array; ``units``.
 - ``parameters``: by name; a number, or the name of an array or attribute.
 - ``frames``: which of the file's frames, ``crop``: ``{axis: [start, stop]}``; ``geometry``, ``equation``.
@@ -138,7 +139,9 @@ def read_layout(layout: Mapping[str, Any] | str | Path) -> Layout:
     if isinstance(fields, list | tuple):
         fields = dict.fromkeys(fields)
     if not isinstance(fields, Mapping) or not fields:
-        raise ValueError(f"{owner} names no fields; give fields: {{vorticity: {{array: omega}}}}, for instance.")
+        raise ValueError(
+            f"{owner} names no fields; give fields: {{vorticity: {{array: omega}}}}, for instance."
+        )
     space = content.get("space") or {}
     _check_keys(f"space of {owner}", space, ORDER + tuple(space))
     for name, facts in space.items():

@@ -1,8 +1,8 @@
 """The files of FactFormer: two-dimensional Kolmogorov flow, smoke and isotropic turbulence in three dimensions.
 
 - ``kf_2d_re1000_256_120seed.npy``: vorticity (sequence, time, x, y), frames 1/32 apart, box 2π.
-- ``smoke_{i}.npz``, one a trajectory: ``fluid_field`` (t, x, y, z, 1) and ``velocity`` (t, x, y, z, 3) on lower faces, frames
-  0.75 apart, box 8, buoyancy along z.
+- ``smoke_{i}.npz``, one a trajectory: ``fluid_field`` (t, x, y, z, 1) and ``velocity`` (t, x, y, z, 3) on lower
+  faces, frames 0.75 apart, box 8, buoyancy along z.
 - folders with ``prs.npy``, ``vx.npy``, ``vy.npy``, ``vz.npy`` (t, x, y, z), one a trajectory.
 
 Source: Li et al. (2023), "Scalable transformer for PDE surrogate modeling", section 4 and the released loaders.
@@ -65,7 +65,9 @@ def factformer(
     elif folders := [p.parent for p in sorted(folder.glob("*/prs.npy"), key=lambda p: natural(str(p)))]:
         whole, usual = _turbulence(folders, dt), (1000, 100)
     else:
-        raise ValueError(f"{folder} holds neither smoke_*.npz nor folders with prs.npy; it holds {listing(folder)}.")
+        raise ValueError(
+            f"{folder} holds neither smoke_*.npz nor folders with prs.npy; it holds {listing(folder)}."
+        )
 
     def rule(total: int) -> Partition:
         tested = test if test is not None else min(usual[1], total // 6)
@@ -129,14 +131,22 @@ def _smoke(files: Sequence[Path], dt: float | None) -> ArrayTrajectories:
 
 def _turbulence(folders: Sequence[Path], dt: float | None) -> ArrayTrajectories:
     pool = ContainerPool()
-    missing = [f"{folder.name}/{name}" for folder in folders for name in TURBULENCE if not (folder / name).is_file()]
+    missing = [
+        f"{folder.name}/{name}" for folder in folders for name in TURBULENCE if not (folder / name).is_file()
+    ]
     if missing:
-        raise ValueError(f"{folders[0].parent} lacks {', '.join(missing[:6])}; every trajectory has {TURBULENCE}.")
-    shapes = {folder / name: pool.get(folder / name).shapes()[""] for folder in folders[:1] for name in TURBULENCE}
+        raise ValueError(
+            f"{folders[0].parent} lacks {', '.join(missing[:6])}; every trajectory has {TURBULENCE}."
+        )
+    shapes = {
+        folder / name: pool.get(folder / name).shapes()[""] for folder in folders[:1] for name in TURBULENCE
+    }
     same("the shape (t, x, y, z)", shapes)
     shape = next(iter(shapes.values()))
     if len(shape) not in (4, 5):
-        raise ValueError(f"{folders[0]}: prs.npy has the shape {shape}; needed is (t, x, y, z) or (t, x, y, z, 1).")
+        raise ValueError(
+            f"{folders[0]}: prs.npy has the shape {shape}; needed is (t, x, y, z) or (t, x, y, z, 1)."
+        )
     has_channel = len(shape) == 5
     spec = DataSpec(
         fields=(Field("pressure"), Field("velocity", kind="vector", components=("x", "y", "z"))),

@@ -23,7 +23,7 @@ def files_of(path: str | Path, suffixes: Iterable[str]) -> list[Path]:
     text = str(path)
     wanted = tuple(suffixes)
     if any(sign in text for sign in "*?["):
-        found = [Path(name) for name in glob.glob(text, recursive=True)]
+        found = [Path(name) for name in glob.iglob(text, recursive=True)]  # noqa: PTH207 (a pattern with folders)
         if not found:
             folder = Path(text.split("*")[0]).parent
             raise ValueError(f"no file matches {text}. {folder} holds {listing(folder)}.")

@@ -43,7 +43,9 @@ def gfno(
         viscosity: the viscosity ν that the file was made with; only its name holds it.
         periods: p of the forcing 0.1 (cos pπx + cos pπy), in half periods a side.
         dt: time between frames, checked against the file's ``t``; 0.25 for ``_super`` files.
-        train, valid, test: trajectories of each split; a file of test trajectories alone takes ``train=0``.
+        train: trajectories at the beginning of the file; 0 for a file of test trajectories alone.
+        valid: trajectories before those that test.
+        test: trajectories at the end of the file.
         split: another rule, see `splits.divided`.
 
     Raises:

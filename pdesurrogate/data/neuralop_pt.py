@@ -156,7 +156,9 @@ def _burgers(
     """Return Burgers' series: 17 frames from t = 0 to 1 on the unit interval."""
     num_frames = shapes["y"][1]
     if num_frames < 2 or len(shapes["y"]) != 3:
-        raise ValueError(f"{file}: y has the shape {shapes['y']}; needed is (sample, time, x), two frames or more.")
+        raise ValueError(
+            f"{file}: y has the shape {shapes['y']}; needed is (sample, time, x), two frames or more."
+        )
     has_viscosity = "visc" in shapes
     spec = DataSpec(
         fields=(Field("u", long_name="velocity"),),

@@ -1,13 +1,13 @@
 """The files of PDEArena: NavierStokes-2D (plain and conditioned) and ShallowWater-2D.
 
 NavierStokes-2D: HDF5 shards ``NavierStokes2D_{split}_{seed}_{buoyancy}.h5`` with one group named after the split; ``u``
-(the smoke), ``vx``, ``vy`` (sample, t, x, y), ``dt``, ``buo_y``. Velocities lie on the lower faces of cells and the smoke
-at their centres. The file's ``t`` and ``x`` are evenly spread over one interval too few: frames are ``dt`` apart, 6 and
-not 6.46, and cells are 32/128 wide.
+(the smoke), ``vx``, ``vy`` (sample, t, x, y), ``dt``, ``buo_y``. Velocities lie on the lower faces of cells and the
+smoke at their centres. The file's ``t`` and ``x`` are evenly spread over one interval too few: frames are ``dt``
+apart, 6 and not 6.46, and cells are 32/128 wide.
 
-ShallowWater-2D: ``{split}/seed=*/run*/output.nc``, netCDF-4, or ``{split}.zarr`` with a further axis for the runs: ``u``,
-``v``, ``vor``, ``div`` (time, lev, lat, lon), ``pres`` (time, lat, lon), which is the displacement of the surface in metres.
-Frames are 6 steps of 3290 s apart; the file's hours are rounded.
+ShallowWater-2D: ``{split}/seed=*/run*/output.nc``, netCDF-4, or ``{split}.zarr`` with a further axis for the runs:
+``u``, ``v``, ``vor``, ``div`` (time, lev, lat, lon), ``pres`` (time, lat, lon), which is the displacement of the
+surface in metres. Frames are 6 steps of 3290 s apart; the file's hours are rounded.
 
 Source: Gupta and Brandstetter (2023), "Towards multi-spatiotemporal-scale generalized PDE modeling", appendix.
 """
@@ -82,12 +82,18 @@ def pdearena(
     provenance = {"root": str(root), "format": "PDEArena", "files": {k: len(v) for k, v in found.items()}}
     if split is not None:
         if len(splits) != 1:
-            raise ValueError(f"{root} holds the splits {', '.join(splits)} already; split= is for a single file.")
+            raise ValueError(
+                f"{root} holds the splits {', '.join(splits)} already; split= is for a single file."
+            )
         from .splits import by_trajectory
 
         whole = next(iter(splits.values()))
-        return divided(folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance)
-    if "train" not in splits and len(splits) == 1:  # one file of another split: its trajectories are all there is
+        return divided(
+            folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance
+        )
+    if (
+        "train" not in splits and len(splits) == 1
+    ):  # one file of another split: its trajectories are all there is
         return DataSet(folder.stem, splits, provenance)
     return DataSet(folder.name, splits, provenance)
 
@@ -105,7 +111,9 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         words = str(file.relative_to(base))
         owners = [name for name in SPLITS if name in words]
         if len(owners) > 1:
-            raise ValueError(f"{file} names the splits {', '.join(owners)}; which one it belongs to is unclear.")
+            raise ValueError(
+                f"{file} names the splits {', '.join(owners)}; which one it belongs to is unclear."
+            )
         if owners:
             found.setdefault(owners[0], []).append(file)
         elif len(candidates) == 1:
@@ -207,14 +215,23 @@ def _weather(
     num_frames, num_lat, num_lon = sizes[files[0]]
     if not 0 <= skip < num_frames:
         raise ValueError(f"skip is {skip}; the files have {num_frames} frames.")
-    lat = first.read("lat").ravel() if "lat" in shapes else 90 - np.rad2deg(latitude_rule("gauss-legendre", num_lat)[0])
+    lat = (
+        first.read("lat").ravel()
+        if "lat" in shapes
+        else 90 - np.rad2deg(latitude_rule("gauss-legendre", num_lat)[0])
+    )
     rule = 90 - np.rad2deg(latitude_rule("gauss-legendre", num_lat)[0])
     north_first = bool(lat[0] > lat[-1])
     if len(lat) != num_lat or np.abs(np.sort(lat) - np.sort(rule)).max() > 0.1:
-        raise ValueError(f"{files[0]}: the {len(lat)} latitudes are not the {num_lat} Gaussian ones of the set.")
+        raise ValueError(
+            f"{files[0]}: the {len(lat)} latitudes are not the {num_lat} Gaussian ones of the set."
+        )
     if "time" in shapes and num_frames > 1:
         hours = first.read("time").astype(np.float64).ravel()
-        if len(hours) == num_frames and abs(hours[-1] - hours[0] - (num_frames - 1) * HOURS_BETWEEN_FRAMES) > 2:
+        if (
+            len(hours) == num_frames
+            and abs(hours[-1] - hours[0] - (num_frames - 1) * HOURS_BETWEEN_FRAMES) > 2
+        ):
             even_step(files[0], hours, HOURS_BETWEEN_FRAMES)
     spec = DataSpec(
         fields=tuple(fields),
@@ -232,7 +249,9 @@ def _weather(
 def _statistics(file: Path, trajectories: Trajectories) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return mean and standard deviation of each grid point for the fields that PDEArena's loaders normalise."""
     found = read_statistics(file, ("pres", "vor"))
-    return {WEATHER[name].name: pair for name, pair in found.items() if WEATHER[name] in trajectories.spec.fields}
+    return {
+        WEATHER[name].name: pair for name, pair in found.items() if WEATHER[name] in trajectories.spec.fields
+    }
 
 
 @FORMATS.register("pdearena")

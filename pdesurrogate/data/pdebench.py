@@ -1,7 +1,7 @@
 """The HDF5 files of PDEBench, in four layouts that are told apart by their content.
 
-- A group a sample (radial dam break, diffusion-reaction): groups ``0000``, ``0001``, ... with ``data`` (t, x, y, channel),
-  ``grid/x``, ``grid/y``, ``grid/t`` and the settings as YAML text in the attribute ``config``.
+- A group a sample (radial dam break, diffusion-reaction): groups ``0000``, ``0001``, ... with ``data`` (t, x, y,
+  channel), ``grid/x``, ``grid/y``, ``grid/t`` and the settings as YAML text in the attribute ``config``.
 - Incompressible flow: ``velocity`` (sample, t, x, y, 2), ``particles``, ``force`` (sample, x, y, 2), ``t``; many files.
 - Compressible flow in one, two or three dimensions: ``density``, ``pressure``, ``Vx``, ... (sample, t, x, ..) and
   ``x-coordinate``, ``t-coordinate`` with one entry more than there are frames.

@@ -80,7 +80,9 @@ def group_a_sample(files: Sequence[Path], boundary: str | None) -> ArrayTrajecto
     same("the shape (time, *space, channel)", shapes)
     shape = next(iter(shapes.values()))
     if (written := _open(pool, files[0]).attributes().get("spec")) is not None:
-        return _own(files[0], DataSpec.from_dict(json.loads(written)), shape, coordinates["t"], places, table, pool)
+        return _own(
+            files[0], DataSpec.from_dict(json.loads(written)), shape, coordinates["t"], places, table, pool
+        )
     space = [axis for axis in "xyz" if axis in coordinates]
     sizes = tuple(len(coordinates[axis]) for axis in ("t", *space))
     if shape[:-1] != sizes or shape[-1] not in (1, 2):
@@ -112,7 +114,9 @@ def group_a_sample(files: Sequence[Path], boundary: str | None) -> ArrayTrajecto
         _times(coordinates["t"], spec.dt),
         [Slot("data", axes, {"channel": i}) for i in range(shape[-1])],
         places,
-        parameters=np.array([[row[name] for name in known] for row in table]).reshape(len(places), len(known)),
+        parameters=np.array([[row[name] for name in known] for row in table]).reshape(
+            len(places), len(known)
+        ),
         pool=pool,
     )
 
@@ -128,7 +132,9 @@ def _own(
 ) -> ArrayTrajectories:
     """Return the trajectories of a file that we wrote: it carries its spec."""
     if len(shape) != spec.ndim + 2 or shape[-1] != spec.num_channels or len(times) != shape[0]:
-        raise ValueError(f"{file}: data has the shape {shape} and its spec the channels {spec.channel_names}.")
+        raise ValueError(
+            f"{file}: data has the shape {shape} and its spec the channels {spec.channel_names}."
+        )
     axes = (TIME, *reversed(spec.axis_names), "channel")
     parameters = np.array([[row[name] for name in spec.parameter_names] for row in table])
     return ArrayTrajectories(
@@ -160,11 +166,13 @@ def incompressible(files: Sequence[Path], boundary: str | None) -> ArrayTrajecto
     dt = even_step(files[0], times[files[0]], tolerance=1e-2)
     for file in files:
         even_step(file, times[file], dt, tolerance=1e-2)
-    num_frames, nx, ny, _ = next(iter(shapes.values()))
+    _, nx, ny, _ = next(iter(shapes.values()))
     has_force = bool(_open(pool, files[0]).shape("force"))
     centres = {"x": (np.arange(nx) + 0.5) / nx, "y": (np.arange(ny) + 0.5) / ny}
     velocity = Field("velocity", kind="vector", components=("x", "y"), long_name="velocity at cell centres")
-    force = Field("force", kind="vector", components=("x", "y"), long_name="force on a unit of tracer", is_static=True)
+    force = Field(
+        "force", kind="vector", components=("x", "y"), long_name="force on a unit of tracer", is_static=True
+    )
     spec = DataSpec(
         fields=(velocity, Field("tracer", long_name="density of particles"), *([force] if has_force else [])),
         axes=tuple(axis_of(files[0], axis, centres[axis], boundary or "wall") for axis in "yx"),
@@ -188,11 +196,15 @@ def compressible(files: Sequence[Path], boundary: str | None) -> ArrayTrajectori
         shape = container.shape("density") or ()
         shapes[file] = shape[1:]
         attributes = container.attributes()
-        rows += [[float(attributes[key]) for key in FLOW_PARAMETERS if key in attributes]] * (shape or (0,))[0]
+        rows += [[float(attributes[key]) for key in FLOW_PARAMETERS if key in attributes]] * (shape or (0,))[
+            0
+        ]
         places += [Place((file,), sample) for sample in range((shape or (0,))[0])]
         missing = [name for name in ("pressure", *_velocities(container)) if container.shape(name) != shape]
         if missing or len(shape) < 3:
-            raise ValueError(f"{file}: density has the shape {shape} and {', '.join(missing) or 'it'} does not fit.")
+            raise ValueError(
+                f"{file}: density has the shape {shape} and {', '.join(missing) or 'it'} does not fit."
+            )
     same("the shape (time, *space)", shapes)
     same("the attributes", {place.files[0]: len(row) for place, row in zip(places, rows, strict=True)})
     container = _open(pool, files[0])
@@ -200,7 +212,9 @@ def compressible(files: Sequence[Path], boundary: str | None) -> ArrayTrajectori
     space = "xyz"[: len(shape) - 1]
     axes, times, dt = _tensor_axes(files[0], container, shape, boundary)
     known = [name for key, name in FLOW_PARAMETERS.items() if key in container.attributes()]
-    velocity = Field("velocity", kind="vector", components=tuple(space)) if len(space) > 1 else Field("velocity")
+    velocity = (
+        Field("velocity", kind="vector", components=tuple(space)) if len(space) > 1 else Field("velocity")
+    )
     spec = DataSpec(
         fields=(Field("density"), Field("pressure"), velocity),
         axes=axes,
@@ -229,7 +243,9 @@ def tensor(files: Sequence[Path], boundary: str | None) -> ArrayTrajectories:
     ]
     is_darcy = container.shape("nu") is not None
     if len(shape) < 2 or (is_darcy and (shape[0] != 1 or (container.shape("nu") or ())[1:] != shape[1:])):
-        raise ValueError(f"{files[0]}: tensor has the shape {shape} after the sample; needed is (time, *space).")
+        raise ValueError(
+            f"{files[0]}: tensor has the shape {shape} after the sample; needed is (time, *space)."
+        )
     space = "xyz"[: len(shape) - 1]
     grid = shape[:0:-1]
     if is_darcy:

@@ -1,7 +1,7 @@
 """Writing PDEBench's layout with a group a sample, which its loaders for several trajectories read.
 
-Group ``0000``, ..: ``data`` (t, x, y, channel), ``grid/x``, ``grid/y``, ``grid/t``, and the parameters as YAML text in the attribute
-``config``. The file carries our spec as well, so that `pdebench` gives fields and units back.
+Group ``0000``, ..: ``data`` (t, x, y, channel), ``grid/x``, ``grid/y``, ``grid/t``, and the parameters as YAML text
+in the attribute ``config``. The file carries our spec as well, so that `pdebench` gives fields and units back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ScalarFlow's reconstructed smoke plumes: volumes of density and velocity, one ``.npz`` file a frame.
 
-``sim_000000/reconstruction/density_000000.npz`` holds ``data`` (z, y, x, 1), ``velocity_000000.npz`` ``data`` (z, y, x, 3) on
-lower faces, in cells a frame; y points up. ``imgsTarget_000000.npz`` holds the camera images (camera, y, x, 1).
+``sim_000000/reconstruction/density_000000.npz`` holds ``data`` (z, y, x, 1), ``velocity_000000.npz`` ``data`` (z, y,
+x, 3) on lower faces, in cells a frame; y points up. ``imgsTarget_000000.npz`` holds the camera images (camera, y, x,
+1).
 
 Source: Eckert, Um and Thuerey (2019), "ScalarFlow: a large-scale volumetric data set of real-world scalar transport
 flows"; the split by number of the recording is that of Poli et al. (2022), "Transform once".
@@ -46,7 +47,8 @@ def scalarflow(
         root: the folder of ``sim_*`` folders.
         what: ``"volumes"`` (density and velocity) or ``"images"`` of one camera.
         camera: of images, 0 to 4; 2 stands in the middle.
-        last_train, last_valid: number of the last recording that trains, and validates.
+        last_train: number of the last recording that trains.
+        last_valid: number of the last recording that validates.
         split: another rule, see `splits.divided`.
 
     Raises:
@@ -58,7 +60,9 @@ def scalarflow(
         raise ValueError(f"what is {what!r}; allowed: 'volumes', 'images'.")
     kinds = ("density", "velocity") if what == "volumes" else ("imgsTarget",)
     found = {
-        p: _frames(p, kinds) for p in sorted(folder.glob("sim_*"), key=lambda p: natural(p.name)) if p.is_dir()
+        p: _frames(p, kinds)
+        for p in sorted(folder.glob("sim_*"), key=lambda p: natural(p.name))
+        if p.is_dir()
     }
     if RECORDING.fullmatch(folder.name) and not found:
         found = {folder: _frames(folder, kinds)}
@@ -118,7 +122,9 @@ class FrameFiles(ArrayTrajectories):
 
 def _frames(recording: Path, kinds: tuple[str, ...]) -> list[Path]:
     """Return the files of a recording, those of one frame together."""
-    by_kind = [sorted(recording.glob(f"**/{kind}_[0-9]*.npz"), key=lambda p: natural(p.name)) for kind in kinds]
+    by_kind = [
+        sorted(recording.glob(f"**/{kind}_[0-9]*.npz"), key=lambda p: natural(p.name)) for kind in kinds
+    ]
     numbers = [[FRAME.search(p.name)[1] for p in files] for files in by_kind]  # type: ignore[index]
     if any(other != numbers[0] for other in numbers[1:]):
         odd = sorted(set(numbers[0]) ^ set(numbers[-1]))
@@ -138,7 +144,9 @@ def _layout(
     if what == "images":
         if not 0 <= camera < shape[0]:
             raise ValueError(f"camera is {camera}; {files[0]} has {shape[0]}.")
-        axes = tuple(Axis(name, float(n), "open", offset=0.5) for name, n in zip("yx", shape[1:3], strict=True))
+        axes = tuple(
+            Axis(name, float(n), "open", offset=0.5) for name, n in zip("yx", shape[1:3], strict=True)
+        )
         spec = DataSpec((Field("image", long_name="brightness"),), axes, 1.0)
         slot = Slot("data", ("camera", "y", "x", "channel"), {"camera": camera, "channel": 0})
         return spec, shape[1:3], (slot,), num_frames

@@ -2,9 +2,10 @@
 
 Neither distributes files; both make states on the fly. What users save of them is read here:
 
-- ``.npz`` of a run of torch-harmonics' solver: ``fields`` (time, 3, lat, lon), ``lat``, ``lon`` in radians, ``t_hours``.
-- ``.pt`` of neuraloperator's data set: ``x`` and ``y`` (sample, 3, lat, lon), a state and the one an hour later, normalised by
-  the statistics of one random state, so that their units are 1.
+- ``.npz`` of a run of torch-harmonics' solver: ``fields`` (time, 3, lat, lon), ``lat``, ``lon`` in radians,
+  ``t_hours``.
+- ``.pt`` of neuraloperator's data set: ``x`` and ``y`` (sample, 3, lat, lon), a state and the one an hour later,
+  normalised by the statistics of one random state, so that their units are 1.
 
 Source: Bonev et al. (2023), "Spherical Fourier neural operators", section 5.1.
 """
@@ -82,7 +83,7 @@ def _run(file: Path, pool: ContainerPool, dt: float | None, nodes: str | None) -
         lat = np.rad2deg(container.read("lat").ravel())
         if len(lat) != num_lat:
             raise ValueError(
-                f"{file}: there are {len(lat)} latitudes and fields has the shape {shape}; its last axes are (lat, lon)."
+                f"{file}: there are {len(lat)} latitudes; fields is {shape}, with the last axes (lat, lon)."
             )
         lat = lat if lat.min() < -1e-6 else 90 - lat  # colatitudes
         axes = (axis_of(file, "lat", lat, "open", "degrees_north"), axes[1])

@@ -56,9 +56,7 @@ class Partition:
                     )
                 owners[number] = split
 
-    def divide(
-        self, name: str, whole: Trajectories, provenance: Mapping[str, Any] | None = None
-    ) -> DataSet:
+    def divide(self, name: str, whole: Trajectories, provenance: Mapping[str, Any] | None = None) -> DataSet:
         """Return the data set of these splits; those without trajectories are left out."""
         splits = {split: Subset(whole, numbers) for split, numbers in self.splits.items() if len(numbers)}
         sizes = {split: len(numbers) for split, numbers in self.splits.items() if len(numbers)}
@@ -93,7 +91,9 @@ def by_trajectory(
 
     Args:
         total: how many trajectories there are.
-        train, valid, test: numbers (1, 2, ...) or shares (below 1); a split of a share gets at least one trajectory.
+        train: number (1, 2, ...) or share (below 1) of trajectories; a share gives at least one.
+        valid: the same of those that validate.
+        test: the same of those that test.
         seed: of the shuffling; None keeps the order, test at the end.
     """
     counts = {}
@@ -102,7 +102,9 @@ def by_trajectory(
             raise ValueError(
                 f"{split} is {wanted}; give a number of trajectories, or a share between 0 and 1."
             )
-        counts[split] = int(wanted) if wanted >= 1 else max(math.floor(wanted * total + 1e-9), int(wanted > 0))
+        counts[split] = (
+            int(wanted) if wanted >= 1 else max(math.floor(wanted * total + 1e-9), int(wanted > 0))
+        )
     if total < 3 and max(train, valid, test) < 1:  # too few for a share each
         counts = {"train": 1, "valid": 0, "test": total - 1}
         log.warning("there are %d trajectories: one trains, %d tests, none validates.", total, total - 1)
@@ -137,9 +139,11 @@ def by_parameter(
         values: every parameter of each trajectory.
         parameter: which of them decides.
         held_out: values that are out of distribution.
-        above, below: limits, beyond which a value is out of distribution.
+        above: limit above which a value is out of distribution.
+        below: limit below which a value is out of distribution.
         distribution: ``"out"`` or ``"in"``.
-        valid, test: shares of the trajectories of each trained value.
+        valid: share of each trained value's trajectories that validates.
+        test: share of each trained value's trajectories that tests in distribution.
         seed: of the choice among them.
 
     Source: the in- and out-of-distribution splits of RealPDEBench (2026).
@@ -176,13 +180,13 @@ def by_parameter(
     inside_test: list[int] = []
     for value in np.unique(column[~outside]):
         members = rng.permutation(np.flatnonzero((column == value) & ~outside))
-        num_valid, num_test = (int(round(share * len(members))) for share in (valid, test))
+        num_valid, num_test = (round(share * len(members)) for share in (valid, test))
         validation += members[:num_valid].tolist()
         inside_test += members[num_valid : num_valid + num_test].tolist()
         train += members[num_valid + num_test :].tolist()
     if not validation and not inside_test and len(train) > 2:  # every value is one trajectory's own
         order = rng.permutation(train).tolist()
-        num_valid, num_test = (max(1, int(round(share * len(order)))) for share in (valid, test))
+        num_valid, num_test = (max(1, round(share * len(order))) for share in (valid, test))
         validation, inside_test = order[:num_valid], order[num_valid : num_valid + num_test]
         train = order[num_valid + num_test :]
     tested = np.flatnonzero(outside).tolist() if distribution == "out" else inside_test

@@ -32,7 +32,9 @@ class Standardised:
         names = base.spec.channel_names
         unknown = sorted(set(statistics) - set(names))
         if unknown:
-            raise ValueError(f"there are statistics of {', '.join(unknown)}; the channels are {', '.join(names)}.")
+            raise ValueError(
+                f"there are statistics of {', '.join(unknown)}; the channels are {', '.join(names)}."
+            )
         shape = (len(names), *base.grid)
         self._mean, self._std = np.zeros(shape), np.ones(shape)
         for name, (mean, std) in statistics.items():
@@ -72,9 +74,13 @@ def read_statistics(file: Path, names: Sequence[str]) -> dict[str, tuple[np.ndar
     """
     container = open_container(file)
     shapes = container.shapes()
-    missing = [f"{name}/{what}" for name in names for what in ("mean", "std") if f"{name}/{what}" not in shapes]
+    missing = [
+        f"{name}/{what}" for name in names for what in ("mean", "std") if f"{name}/{what}" not in shapes
+    ]
     if missing:
-        raise ValueError(f"{file} lacks {', '.join(missing)}; it holds {', '.join(sorted(shapes)) or 'nothing'}.")
+        raise ValueError(
+            f"{file} lacks {', '.join(missing)}; it holds {', '.join(sorted(shapes)) or 'nothing'}."
+        )
 
     def squeezed(name: str) -> np.ndarray:
         values = container.read(name).astype(np.float64)

@@ -21,6 +21,7 @@ from jaxtyping import Float32
 from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
+from .chunk_reader import ChunkReader
 from .files import listing, missing_shards, require_file
 from .store_layout import CHECKSUM, TIME, WRITTEN, crc32, format_of
 from .store_writer import StoreWriter
@@ -48,7 +49,7 @@ class StoredTrajectories:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._handle: tuple[int, h5py.File] | None = None
+        self._handle: tuple[int, h5py.File, ChunkReader | None] | None = None
         require_file(self.path)
         with _open(self.path) as file:
             self.spec = _read_spec(self.path, file)
@@ -110,8 +111,12 @@ class StoredTrajectories:
     def _read(self, trajectory: int, start: int, stop: int) -> np.ndarray:
         frames = np.empty((stop - start, self.spec.num_channels, *self.grid), dtype=np.float32)
         try:
+            file, chunks = self._opened
+            if chunks is not None:
+                chunks.read(trajectory, start, stop, frames)
+                return frames
             for channel, name in enumerate(self.spec.channel_names):
-                frames[:, channel] = self._file[name][trajectory, start:stop]
+                frames[:, channel] = file[name][trajectory, start:stop]
         except (OSError, RuntimeError) as error:
             raise ValueError(
                 f"{self.path}: trajectory {trajectory} cannot be read ({error}). Copy or generate "
@@ -120,11 +125,12 @@ class StoredTrajectories:
         return frames
 
     @property
-    def _file(self) -> h5py.File:
-        """This process's handle; a forked child opens its own."""
+    def _opened(self) -> tuple[h5py.File, ChunkReader | None]:
+        """This process's handle, and what reads its chunks directly; a forked child opens its own."""
         if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), _open(self.path))
-        return self._handle[1]
+            file = _open(self.path)
+            self._handle = (os.getpid(), file, ChunkReader.of(file, self.spec.channel_names))
+        return self._handle[1], self._handle[2]
 
 
 @DATASETS.register("store")

@@ -1,8 +1,8 @@
 """The Well's HDF5 files: fields by tensor rank, with boundaries, scalars and what varies with what.
 
-``{root}/data/{train,valid,test}/*.hdf5``. In a file, groups ``t0_fields``, ``t1_fields`` and ``t2_fields`` hold scalars,
-vectors and tensors, (sample, time, *dims, components); an axis along which a field does not vary is left out.
-``dimensions`` holds time and coordinates, ``boundary_conditions`` their types, ``scalars`` numbers.
+``{root}/data/{train,valid,test}/*.hdf5``. In a file, groups ``t0_fields``, ``t1_fields`` and ``t2_fields`` hold
+scalars, vectors and tensors, (sample, time, *dims, components); an axis along which a field does not vary is left
+out. ``dimensions`` holds time and coordinates, ``boundary_conditions`` their types, ``scalars`` numbers.
 
 Coordinates theta in [0, π] are colatitudes: latitude is 90° less theta, and the northward component of a vector
 is the negative of that along theta. Components of tensors are read as scalars, ``D_xy``.
@@ -64,7 +64,9 @@ def the_well(
     if folder.is_file():
         whole = open_files([folder], fields)
         provenance = {"root": str(root), "format": "The Well"}
-        return divided(folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance)
+        return divided(
+            folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance
+        )
     base = folder / "data" if (folder / "data").is_dir() else folder
     found = {}
     for name in SPLITS:
@@ -100,7 +102,9 @@ def open_files(files: Sequence[Path], fields: Sequence[str] | None = None) -> Ar
         schema = first if file == files[0] else _Schema.of(file, container, fields)
         differences = first.spec.mismatches(schema.spec)
         if differences:
-            raise ValueError(f"{file} differs from {files[0]}: {'; '.join(differences)}. Open them separately.")
+            raise ValueError(
+                f"{file} differs from {files[0]}: {'; '.join(differences)}. Open them separately."
+            )
         shapes[file] = (schema.num_frames, *schema.grid)
         places += [Place((file,), sample) for sample in range(schema.num_samples)]
         rows.append(schema.parameters)
@@ -132,7 +136,11 @@ class _Schema:
         dims = list(container.attributes("dimensions")["spatial_dims"])
         is_sphere = attributes.get("grid_type") in ("equiangular", "spherical") and set(dims) == set(SPHERE)
         names = {dim: SPHERE[dim] if is_sphere else dim for dim in dims}
-        order = ["theta", "phi"] if is_sphere else sorted(dims, key=lambda d: ORDER.index(d) if d in ORDER else -1)
+        order = (
+            ["theta", "phi"]
+            if is_sphere
+            else sorted(dims, key=lambda d: ORDER.index(d) if d in ORDER else -1)
+        )
         edges = _boundaries(container, dims)
         axes, signs = [], {}
         for dim in order:
@@ -188,7 +196,9 @@ def _require(file: Path, container: Hdf5Container) -> None:
 def _boundaries(container: Hdf5Container, dims: Sequence[str]) -> dict[str, str]:
     """Return the boundary of each axis, open where the file names none, as The Well's reader takes it."""
     edges = dict.fromkeys(dims, "open")
-    for name in container.groups("boundary_conditions") if "boundary_conditions" in container.groups() else []:
+    for name in (
+        container.groups("boundary_conditions") if "boundary_conditions" in container.groups() else []
+    ):
         facts = container.attributes(f"boundary_conditions/{name}")
         kind = BOUNDARIES.get(str(facts.get("bc_type", "OPEN")).upper())
         if kind is None:
@@ -233,14 +243,18 @@ def _fields(
         for name in listed:
             array = f"{group}/{name}"
             if container.shape(array) is None:
-                raise ValueError(f"{file}: {group} names {name!r} and does not hold it; download the file again.")
+                raise ValueError(
+                    f"{file}: {group} names {name!r} and does not hold it; download the file again."
+                )
             facts = container.attributes(array)
             varying = facts.get("dim_varying", [True] * len(dims))
             in_time = bool(facts.get("time_varying", True))
             axes = [SAMPLE] if facts.get("sample_varying", True) else []
             axes += [TIME] if in_time else []
             axes += [names[dim] for dim, varies in zip(dims, varying, strict=True) if varies]
-            own, found = _components(array, name, rank, tuple(axes), dims, names, signs, is_sphere, not in_time)
+            own, found = _components(
+                array, name, rank, tuple(axes), dims, names, signs, is_sphere, not in_time
+            )
             known = {key: str(facts[key]) for key in ("units", "long_name") if key in facts}
             if rank == 0 and facts.get("kind") == "pseudoscalar":
                 known["kind"] = "pseudoscalar"
@@ -269,7 +283,8 @@ def _components(
         order = ["phi", "theta"] if is_sphere else list(dims)
         vector = Field(name, kind="vector", components=tuple(names[d] for d in order), is_static=is_static)
         found = [
-            Slot(array, (*axes, "component"), {"component": list(dims).index(d)}, scale=signs[d]) for d in order
+            Slot(array, (*axes, "component"), {"component": list(dims).index(d)}, scale=signs[d])
+            for d in order
         ]
         return [vector], found
     pairs = [(i, j) for i in range(len(dims)) for j in range(len(dims))]
@@ -292,11 +307,15 @@ def _chosen(
     return [by_name[name][0] for name in wanted], [slot for name in wanted for slot in by_name[name][1]]
 
 
-def _parameters(container: Hdf5Container, attributes: Mapping[str, Any]) -> tuple[list[Parameter], np.ndarray]:
+def _parameters(
+    container: Hdf5Container, attributes: Mapping[str, Any]
+) -> tuple[list[Parameter], np.ndarray]:
     """Return constant numbers: scalars that do not vary in time, and attributes of the simulation."""
     num_samples = int(attributes["n_trajectories"])
     columns: dict[str, np.ndarray] = {}
-    scalars = container.attributes("scalars").get("field_names", []) if "scalars" in container.groups() else []
+    scalars = (
+        container.attributes("scalars").get("field_names", []) if "scalars" in container.groups() else []
+    )
     for name in scalars:
         if not container.attributes(f"scalars/{name}").get("time_varying", False):
             values = np.asarray(container.read(f"scalars/{name}"), dtype=np.float64)
@@ -343,7 +362,9 @@ def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
     file = path
     if look.kind(path) == "folder":
         inside = [p for name in SPLITS for p in sorted(path.glob(f"data/{name}/*")) if p.suffix in SUFFIXES]
-        inside = inside or [p for name in SPLITS for p in sorted(path.glob(f"{name}/*")) if p.suffix in SUFFIXES]
+        inside = inside or [
+            p for name in SPLITS for p in sorted(path.glob(f"{name}/*")) if p.suffix in SUFFIXES
+        ]
         if not inside:
             return None
         file = inside[0]

@@ -1,7 +1,7 @@
-"""Writing The Well's schema, so that its tools open our data: `the_well` reads what this writes, and so does `WellDataset`.
+"""Writing The Well's schema, so that its tools open our data.
 
-``{root}/data/{split}/{name}.hdf5`` and ``{root}/stats.yaml``. Axes go out as (x, y, z) or (theta, phi); on a sphere theta is the
-colatitude in radians and a wind's component along it points south.
+``{root}/data/{split}/{name}.hdf5`` and ``{root}/stats.yaml``. Axes go out as (x, y, z) or (theta, phi); on a sphere
+theta is the colatitude in radians and a wind's component along it points south.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def _write_file(
 ) -> None:
     spec = split.spec
     is_sphere = spec.geometry == "sphere"
-    dims = [SPHERE.get(name, name) for name in spec.axis_names] if is_sphere else list(reversed(spec.axis_names))
+    dims = (
+        [SPHERE.get(name, name) for name in spec.axis_names] if is_sphere else list(reversed(spec.axis_names))
+    )
     table = parameter_table(split)
     constant = [n for i, n in enumerate(spec.parameter_names) if np.ptp(table[:, i]) == 0]
     file.attrs.update(

@@ -39,7 +39,8 @@ def from_xarray(
 
     Args:
         dataset: with the dimensions ``sample`` (or ``trajectory``), ``time`` and those of space.
-        layout: which variables are which fields, see `custom_layout`; dimensions have names here, so that ``fields`` and the
+        layout: which variables are which fields, see `custom_layout`; dimensions have names here, so that ``fields``
+            and the
             boundaries in ``space`` are enough.
         split: a rule of `splits.divided`; by default shares of 80, 10 and 10 %.
         name: of the data set.
@@ -124,8 +125,8 @@ def _of_store(container: XarrayContainer, pool: ContainerPool) -> ArrayTrajector
     text = container.attributes().get("spec")
     if text is None:
         raise ValueError(
-            "this xarray.Dataset does not say what its fields are; give a layout: {fields: [...], space: {x: {boundary: "
-            f"periodic}}, ...}}. It has the variables {', '.join(container.shapes())}."
+            "this xarray.Dataset does not say what its fields are; give a layout: {fields: [...], space: {x: "
+            f"{{boundary: periodic}}, ...}}}}. It has the variables {', '.join(container.shapes())}."
         )
     spec = DataSpec.from_dict(json.loads(text))
     shape = container.shapes()[spec.channel_names[0]]

@@ -64,7 +64,14 @@ class Hdf5Container:
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of an array or group, of the file by default."""
         item = self._file[name or "/"]
-        internal = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
+        internal = {
+            "CLASS",
+            "NAME",
+            "DIMENSION_LIST",
+            "REFERENCE_LIST",
+            "_Netcdf4Dimid",
+            "_Netcdf4Coordinates",
+        }
         return {key: plain(value) for key, value in item.attrs.items() if key not in internal}
 
     def dimensions(self, name: str) -> tuple[str, ...] | None:

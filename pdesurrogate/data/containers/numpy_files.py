@@ -106,7 +106,9 @@ class NpzContainer:
             order = "F" if is_fortran else "C"
             if not size:
                 return np.zeros(shape, dtype)[chosen]
-            mapped = np.memmap(self.path, dtype=dtype, mode="r", offset=where, shape=shape or (1,), order=order)  # type: ignore[call-overload]
+            mapped = np.memmap(
+                self.path, dtype=dtype, mode="r", offset=where, shape=shape or (1,), order=order
+            )  # type: ignore[call-overload]
             return np.array(mapped.reshape(shape)[chosen])
         if not shape or is_fortran:
             numbers = self._rows(name, 0, None)
