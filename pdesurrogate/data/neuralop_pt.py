@@ -27,7 +27,7 @@ from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
 from .containers import ContainerPool
 from .recognition import FORMATS, Recognised
-from .splits import Partition, by_trajectory, divided
+from .splits import Partition, by_trajectory, divided, refuse_shared_files
 from .trajectories import DataSet, Trajectories
 from .views import Subset
 
@@ -61,6 +61,7 @@ def neuralop_pt(
     beside = file.with_name(file.name.replace("_train_", "_test_"))
     other = Path(test_path).absolute() if test_path else (beside if beside != file else None)
     if split is None and other is not None and (test_path or other.is_file()):
+        refuse_shared_files({"train": [file], "test": [other]})
         first = by_trajectory(whole.num_trajectories, 0.9, valid, 0.0)
         kept = whole.num_trajectories - len(first.splits["valid"])
         splits: dict[str, Trajectories] = {"train": Subset(whole, range(kept))}

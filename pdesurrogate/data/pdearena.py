@@ -32,7 +32,7 @@ from .coordinates import even_step
 from .file_lists import natural, same
 from .files import listing, require_path
 from .recognition import FORMATS, Recognised
-from .splits import divided
+from .splits import by_trajectory, divided, refuse_shared_files
 from .standardised import Standardised, read_statistics
 from .trajectories import SPLITS, DataSet, Trajectories
 
@@ -71,6 +71,7 @@ def pdearena(
     folder = Path(root).absolute()
     require_path(folder)
     found = _files(folder)
+    refuse_shared_files({k: [f for f in files if f.is_file()] for k, files in found.items()})
     is_flow = all(file.suffix == ".h5" for files in found.values() for file in files)
     pool = ContainerPool()
     splits: dict[str, Trajectories] = {}
@@ -85,8 +86,6 @@ def pdearena(
             raise ValueError(
                 f"{root} holds the splits {', '.join(splits)} already; split= is for a single file."
             )
-        from .splits import by_trajectory
-
         whole = next(iter(splits.values()))
         return divided(
             folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance

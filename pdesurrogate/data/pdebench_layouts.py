@@ -200,10 +200,10 @@ def compressible(files: Sequence[Path], boundary: str | None) -> ArrayTrajectori
             0
         ]
         places += [Place((file,), sample) for sample in range((shape or (0,))[0])]
-        missing = [name for name in ("pressure", *_velocities(container)) if container.shape(name) != shape]
-        if missing or len(shape) < 3:
+        missing = [name for name in ("pressure", *_velocities(shape)) if container.shape(name) != shape]
+        if missing or not 3 <= len(shape) <= 5:
             raise ValueError(
-                f"{file}: density has the shape {shape} and {', '.join(missing) or 'it'} does not fit."
+                f"{file}: density has the shape {shape}; {', '.join(missing) or 'it'} does not fit, or is not there."
             )
     same("the shape (time, *space)", shapes)
     same("the attributes", {place.files[0]: len(row) for place, row in zip(places, rows, strict=True)})
@@ -222,7 +222,9 @@ def compressible(files: Sequence[Path], boundary: str | None) -> ArrayTrajectori
         parameters=tuple(Parameter(name) for name in known),
         equation="compressible Navier-Stokes equations of an ideal gas, ratio of specific heats 5/3",
     )
-    slots = [Slot(name, (SAMPLE, TIME, *space)) for name in ("density", "pressure", *_velocities(container))]
+    slots = [
+        Slot(name, (SAMPLE, TIME, *space)) for name in ("density", "pressure", *_velocities((0, *shape)))
+    ]
     parameters = np.array(rows).reshape(len(places), len(known))
     return ArrayTrajectories(spec, shape[:0:-1], times, slots, places, parameters=parameters, pool=pool)
 
@@ -290,8 +292,9 @@ def _settings(file: Path, group: str, container: Hdf5Container) -> dict[str, Any
     return {**content, **inner} if isinstance(inner, dict) else content
 
 
-def _velocities(container: Hdf5Container) -> list[str]:
-    return [name for name in ("Vx", "Vy", "Vz") if container.shape(name)]
+def _velocities(shape: tuple[int, ...]) -> list[str]:
+    """Return the names of the velocity's components for arrays (sample, time, *space)."""
+    return ["Vx", "Vy", "Vz"][: max(1, len(shape) - 2)]
 
 
 def _boundary(file: Path) -> str | None:

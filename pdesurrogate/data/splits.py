@@ -6,16 +6,19 @@ splits through it, so that windows of a test trajectory cannot be trained on.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pdesurrogate.registry import check_options, did_you_mean
 
+from .array_trajectories import content_digest
 from .trajectories import SPLITS, DataSet, Trajectories
 from .views import Subset
 
@@ -254,3 +257,35 @@ def without_duplicates(names: Iterable[Any], digests: Mapping[Any, str]) -> list
         else:
             kept[digest] = name
     return list(kept.values())
+
+
+def refuse_shared_files(found: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse a file that is in two splits; only files of equal size can be, and only those are read.
+
+    Raises:
+        ValueError: naming both places.
+    """
+    sizes: dict[int, list[tuple[str, Path]]] = {}
+    for name, files in found.items():
+        for file in files:
+            sizes.setdefault(file.stat().st_size, []).append((name, file))
+    for group in sizes.values():
+        if len({name for name, _ in group}) < 2:
+            continue
+        owners: dict[str, tuple[str, Path]] = {}
+        for name, file in group:
+            first = owners.setdefault(_head_digest(file), (name, file))
+            if first[0] != name and content_digest(first[1]) == content_digest(file):
+                raise ValueError(
+                    f"{file} in {name} and {first[1]} in {first[0]} are the same file; splits must not share "
+                    "trajectories. Download the data set again."
+                )
+
+
+def _head_digest(file: Path) -> str:
+    size = file.stat().st_size
+    with file.open("rb") as content:
+        digest = hashlib.sha256(content.read(2**16))
+        content.seek(max(0, size // 2))
+        digest.update(content.read(2**16))
+    return digest.hexdigest()

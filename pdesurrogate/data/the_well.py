@@ -13,7 +13,6 @@ Source: Ohana et al. (2024), "The Well", and docs/data_format.md of its package.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +25,14 @@ import yaml
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
 from . import DATASETS
-from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot, content_digest
+from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
 from .containers import ContainerPool
 from .containers.hdf5 import Hdf5Container
 from .coordinates import axis_of, even_step
 from .file_lists import natural, same
 from .files import listing, require_path
 from .recognition import FORMATS, Recognised
-from .splits import by_trajectory, divided
+from .splits import by_trajectory, divided, refuse_shared_files
 from .trajectories import SPLITS, DataSet, Trajectories
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def the_well(
         )
     if split is not None:
         raise ValueError(f"{root} is split by its folders; split= is for a single file.")
-    _refuse_shared(found)
+    refuse_shared_files(found)
     splits: dict[str, Trajectories] = {name: open_files(files, fields) for name, files in found.items()}
     provenance = {"root": str(root), "format": "The Well", "files": {k: len(v) for k, v in found.items()}}
     if (stats := folder / "stats.yaml").is_file():
@@ -326,34 +325,6 @@ def _parameters(
             columns[name] = np.full(num_samples, float(value))
     table = np.stack(list(columns.values()), axis=1) if columns else np.zeros((num_samples, 0))
     return [Parameter(name) for name in columns], table
-
-
-def _refuse_shared(found: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse a file that is in two splits; only files of equal size can be, and only those are read."""
-    sizes: dict[int, list[tuple[str, Path]]] = {}
-    for name, files in found.items():
-        for file in files:
-            sizes.setdefault(file.stat().st_size, []).append((name, file))
-    for group in sizes.values():
-        if len({name for name, _ in group}) < 2:
-            continue
-        owners: dict[str, tuple[str, Path]] = {}
-        for name, file in group:
-            first = owners.setdefault(_head_digest(file), (name, file))
-            if first[0] != name and content_digest(first[1]) == content_digest(file):
-                raise ValueError(
-                    f"{file} in {name} and {first[1]} in {first[0]} are the same file; splits must not share "
-                    "trajectories. Download the data set again."
-                )
-
-
-def _head_digest(file: Path) -> str:
-    size = file.stat().st_size
-    with file.open("rb") as content:
-        digest = hashlib.sha256(content.read(2**16))
-        content.seek(max(0, size // 2))
-        digest.update(content.read(2**16))
-    return digest.hexdigest()
 
 
 @FORMATS.register("the_well")

@@ -10,6 +10,8 @@ import resource
 import shutil
 import signal
 import sys
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,7 @@ def run(name: str, folder: Path, count: int, report: int) -> None:
     truth = frames_of(case)
     rng = random.Random(name)
     outcome: dict[str, Any] = {"refused": 0, "read": 0, "wrong": 0, "status": 0}
+    began = time.process_time()
     for number in range(count):
         signal.alarm(SECONDS_EACH)  # a hang ends the process
         case.file.write_bytes(mutated(content, rng))
@@ -87,6 +90,7 @@ def run(name: str, folder: Path, count: int, report: int) -> None:
             outcome["read"] += 1
             outcome["wrong"] += not is_right(found, truth)
     signal.alarm(0)
+    outcome["seconds"] = round(time.process_time() - began, 2)
     os.write(report, json.dumps(outcome).encode())
 
 
@@ -101,8 +105,6 @@ def main(folder: Path, count: int) -> None:
                 run(name, folder, count, writing)
             except BaseException as error:
                 sys.stderr.write(f"{name}: {type(error).__name__}: {error}\n")
-                import traceback
-
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)

@@ -241,7 +241,8 @@ def pdearena_weather(folder: Path) -> Made:
         for run in range(runs):
             place = folder / split / f"seed={run + 1}" / f"run{run:04d}"
             place.mkdir(parents=True)
-            pres, vor = noise(frames, lat, lon, seed=run), noise(frames, 1, lat, lon, seed=run)
+            seed = 10 * ("train", "valid", "test").index(split) + run
+            pres, vor = noise(frames, lat, lon, seed=seed), noise(frames, 1, lat, lon, seed=seed)
             with h5py.File(place / "output.nc", "w") as file:
                 coordinates = {
                     "time": np.round(19740 / 3600 * np.arange(frames)).astype(np.int32),
@@ -281,7 +282,7 @@ def well(folder: Path) -> Made:
         (folder / "data" / split).mkdir(parents=True)
         parts = []
         for k, reynolds in enumerate(numbers):
-            seed = 10 * len(split) + k
+            seed = 10 * ("train", "valid", "test").index(split) + k
             tracer, velocity = noise(2, T, NX, NY, seed=seed), noise(2, T, NX, NY, 2, seed=seed)
             stress, bed = noise(2, T, NX, NY, 2, 2, seed=seed), noise(NX, seed=seed)
             with h5py.File(folder / "data" / split / f"shear_Re_{reynolds:g}.hdf5", "w") as file:

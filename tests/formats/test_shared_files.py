@@ -59,14 +59,14 @@ def test_windspharms_fields_of_one_file_each(shared_data, grid):
     nodes = {"gaussian": "gauss-legendre", "regular": "equiangular"}[grid]
     layout = {
         "fields": {name.split(".")[0]: {"file": name, "units": "1"} for name in names},
-        "axes": ["lat", "lon"],
+        "axes": ["lat", "lon"] if grid == "gaussian" else ["time", "level=0", "lat", "lon"],
         "space": {"lat": {"nodes": nodes}, "lon": {"length": 360}},
     }
     data = read(folder / names[0], layout)
     assert only(data).grid == ((72, 144) if grid == "gaussian" else (73, 144))
     frames = only(data).frames(0, 0, 1)[0]
     for channel, name in enumerate(names):
-        np.testing.assert_array_equal(frames[channel], np.load(folder / name))
+        np.testing.assert_array_equal(frames[channel], np.load(folder / name).squeeze())
     lat = data.spec.axes[0]
     assert (lat.nodes, lat.is_descending, data.spec.geometry) == (nodes, True, "sphere")
 
@@ -187,7 +187,7 @@ def test_pdearenas_smoke_by_phiflow(shared_data):
     frames = split.frames(0, 0, 14)
     assert not frames[:, 1, :, 0].any()  # velocity_x on the wall x = 0
     assert not frames[:, 2, 0].any()  # velocity_y on the wall y = 0
-    assert frames[-1, 2].mean() > 1e-3  # smoke rises along y
+    assert (frames[0, 0] * frames[0, 2]).mean() > 1e-3  # smoke rises along y
 
 
 def test_torch_harmonics_jet(shared_data):

@@ -87,6 +87,8 @@ def plain(value: Any) -> Any:
     """Return an attribute as text, number, bool or list of those."""
     if isinstance(value, bytes | np.bytes_):
         return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind in "iuf":
+        return plain(value[0])  # netCDF keeps numbers as lists of one
     if isinstance(value, np.ndarray):
         return [plain(v) for v in value.tolist()] if value.ndim else plain(value[()])
     if isinstance(value, np.generic):

@@ -49,7 +49,7 @@ class Mat5Container:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._matrices: dict[str, _Matrix] = {}
-        self._inflated: dict[str, np.ndarray] = {}
+        self._inflated: dict[str, IO[bytes]] = {}
         with path.open("rb") as file:
             self._order = {b"IM": "<", b"MI": ">"}[file.read(HEADER_BYTES)[126:128]]
             size = file.seek(0, 2)
@@ -83,7 +83,8 @@ class Mat5Container:
         matrix = self._matrices[name]
         if not all(matrix.shape):
             return np.zeros(matrix.shape, matrix.dtype)[full(selection, matrix.shape)]
-        mapped = self._inflate(name) if matrix.element else self._map(self.path, matrix)
+        source: Any = self._inflate(name) if matrix.element else self.path
+        mapped = np.memmap(source, matrix.dtype, "r", matrix.begin, matrix.shape, "F")
         part = np.array(mapped[full(selection, matrix.shape)])
         return part.astype(part.dtype.newbyteorder("="), copy=False)
 
@@ -94,6 +95,8 @@ class Mat5Container:
 
     def close(self) -> None:
         """Remove what was inflated."""
+        for file in self._inflated.values():
+            file.close()
         self._inflated = {}
 
     def _note(self, file: IO[bytes], kind: int, begin: int, length: int) -> None:
@@ -145,26 +148,30 @@ class Mat5Container:
                 yield kind, position + 8, size
                 position += 8 + -(-size // 8) * 8
 
-    def _map(self, source: Any, matrix: _Matrix) -> np.ndarray:
-        return np.memmap(source, matrix.dtype, "r", matrix.begin, matrix.shape, "F")
-
-    def _inflate(self, name: str) -> np.ndarray:
-        """Inflate an element into a temporary file, once, in pieces; the mapping keeps the file alive."""
+    def _inflate(self, name: str) -> IO[bytes]:
+        """Inflate an element into a temporary file, once, in pieces."""
         if name not in self._inflated:
             matrix = self._matrices[name]
-            stream = zlib.decompressobj()
-            with tempfile.TemporaryFile() as inflated:
-                with self.path.open("rb") as file:
-                    file.seek(matrix.element)
-                    left = matrix.element_bytes
-                    while left and not stream.eof:
-                        piece = file.read(min(left, STREAM_BYTES))
-                        left -= len(piece)
-                        while piece:
-                            inflated.write(stream.decompress(piece, STREAM_BYTES))
-                            piece = stream.unconsumed_tail
-                if not stream.eof:
-                    raise EOFError(f"the deflated {name} ends too early")
-                inflated.flush()
-                self._inflated[name] = self._map(inflated, matrix)
+            inflated = tempfile.TemporaryFile()  # noqa: SIM115 (it stays until this container is closed)
+            try:
+                self._inflate_into(inflated, matrix)
+            except BaseException:
+                inflated.close()
+                raise
+            self._inflated[name] = inflated
         return self._inflated[name]
+
+    def _inflate_into(self, inflated: IO[bytes], matrix: _Matrix) -> None:
+        stream = zlib.decompressobj()
+        with self.path.open("rb") as file:
+            file.seek(matrix.element)
+            left = matrix.element_bytes
+            while left and not stream.eof:
+                piece = file.read(min(left, STREAM_BYTES))
+                left -= len(piece)
+                while piece:
+                    inflated.write(stream.decompress(piece, STREAM_BYTES))
+                    piece = stream.unconsumed_tail
+        if not stream.eof:
+            raise EOFError("the deflated stream ends too early")
+        inflated.flush()

@@ -17,23 +17,28 @@ STREAM_BYTES = 2**20
 
 
 class NpyContainer:
-    """One array, mapped into memory: only the pages that a slice touches are read. Its name is ``""``."""
+    """One array, mapped into memory for each slice: only the pages that it touches are read. Its name is ``""``."""
 
     kind = "npy"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._array: np.ndarray | None = np.load(path, mmap_mode="r", allow_pickle=False)
-
-    @property
-    def _mapped(self) -> np.ndarray:
-        if self._array is None:
-            raise ValueError(f"{self.path} is closed.")
-        return self._array
+        with path.open("rb") as file:
+            self._shape, self._is_fortran, self._dtype = _header(file)
+            self._begin = file.tell()
+        if self._dtype.hasobject:
+            raise ValueError(
+                "Object arrays cannot be loaded: they are pickled, and loading them would run code."
+            )
+        size = int(np.prod(self._shape, dtype=np.int64)) * self._dtype.itemsize
+        if self._dtype.kind not in "biuf" or self._begin + size > path.stat().st_size:
+            raise ValueError(
+                f"its header says {self._shape} {self._dtype}, {size} bytes; the file is shorter, or no array"
+            )
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of the array."""
-        return {"": self._mapped.shape}
+        return {"": self._shape}
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return nothing: the format has no attributes."""
@@ -47,16 +52,15 @@ class NpyContainer:
         """Return a part of the array."""
         if name:
             raise KeyError(f"an .npy file holds one array without a name, not {name!r}")
-        return np.array(self._mapped[full(selection, self._mapped.shape)])
+        array = _mapped(self.path, self._begin, self._shape, self._dtype, self._is_fortran)
+        return np.array(array[full(selection, self._shape)])
 
     def layout(self, name: str) -> str:
         """Return the order of the axes and the type of numbers in words."""
-        order = "row-major" if self._mapped.flags.c_contiguous else "column-major"
-        return f"contiguous, {order}, {self._mapped.dtype}"
+        return f"contiguous, {'column' if self._is_fortran else 'row'}-major, {self._dtype}"
 
     def close(self) -> None:
-        """Drop the mapping."""
-        self._array = None
+        """Do nothing: no slice leaves a mapping behind."""
 
 
 class NpzContainer:
@@ -103,16 +107,10 @@ class NpzContainer:
             if begin + size > info.file_size:
                 raise ValueError(f"{name} has {info.file_size - begin} bytes of {size}")
             where = member_offset(self.path, info) + begin
-            order = "F" if is_fortran else "C"
-            if not size:
-                return np.zeros(shape, dtype)[chosen]
-            mapped = np.memmap(
-                self.path, dtype=dtype, mode="r", offset=where, shape=shape or (1,), order=order
-            )  # type: ignore[call-overload]
-            return np.array(mapped.reshape(shape)[chosen])
+            return np.array(_mapped(self.path, where, shape, dtype, is_fortran)[chosen])
         if not shape or is_fortran:
             numbers = self._rows(name, 0, None)
-            return numbers.reshape(shape, order="F" if is_fortran else "C")[chosen]
+            return np.array(numbers.reshape(shape, order="F" if is_fortran else "C")[chosen])
         first = chosen[0]
         start, stop, step = (first, first + 1, 1) if isinstance(first, int) else first.indices(shape[0])
         if isinstance(first, int) and not 0 <= first < shape[0]:
@@ -163,6 +161,14 @@ class NpzContainer:
                 member.read(1)  # the end of the stream, where the checksum is compared
         numbers = np.frombuffer(content, dtype)
         return numbers if stop is None else numbers.reshape(stop - start, *shape[1:])
+
+
+def _mapped(path: Path, begin: int, shape: tuple[int, ...], dtype: np.dtype, is_fortran: bool) -> np.ndarray:
+    """Return an array in a file, mapped into memory."""
+    if not all(shape):
+        return np.zeros(shape, dtype)
+    array = np.memmap(path, dtype, "r", begin, shape or (1,), "F" if is_fortran else "C")
+    return np.asarray(array).reshape(shape, order="F" if is_fortran else "C")
 
 
 def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -12,6 +12,9 @@ import numpy as np
 
 from .interface import Selection, full
 
+MAPPED_BYTES = 2**26
+"""What is read of a file before it is mapped anew."""
+
 
 class TorchContainer:
     """A file of ``torch.save`` that holds tensors, alone or in (nested) dicts.
@@ -26,9 +29,14 @@ class TorchContainer:
     kind = "torch"
 
     def __init__(self, path: Path) -> None:
+        self.path = path
+        self._load()
+
+    def _load(self) -> None:
+        """Map the file anew, so that pages which were read before do not count as this process's memory."""
         import torch
 
-        self.path = path
+        path, self._touched = self.path, 0
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except pickle.UnpicklingError as error:
@@ -67,8 +75,12 @@ class TorchContainer:
 
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of a tensor."""
+        if self._touched > MAPPED_BYTES:
+            self._load()
         tensor = self._tensors[name]
-        return np.array(tensor[full(selection, tensor.shape)])
+        part = np.array(tensor[full(selection, tensor.shape)])
+        self._touched += part.nbytes
+        return part
 
     def verify(self) -> None:
         """Compare the CRC-32 of every part of the zip file.
