@@ -14,6 +14,7 @@ from benchmarks import (
     calibrate,
     gpu,
     halo_error,
+    loading,
     machine,
     multigrid,
     optimiser,
@@ -243,3 +244,19 @@ def test_calibration_prints_an_entry_of_the_cost_model(capsys):
     assert all(set(costs) == {"work", "bytes", "far_bytes", "calls"} for costs in found["cpu"].values())
     assert all(value >= 0 for costs in found["cpu"].values() for value in costs.values())
     assert all(sum(costs.values()) > 0 for costs in found["cpu"].values())
+
+
+def test_loading_is_measured_on_windows_that_are_equal(tmp_path):
+    loading.main("grid=8 trajectories=2 frames=6 history=2 windows=6 batch=4 repeats=2 name=tiny".split())
+    found = result(tmp_path, "tiny")
+    assert {"PDEArena", "neuraloperator"} <= set(found["phases"])
+    assert set(found["equality"].values()) == {0.0}
+    for table in found["phases"].values():
+        assert table[loading.STORE]["speedup"]["median"] > 0
+    assert loading.READER in tables.page({"tiny": found})
+
+
+@pytest.mark.parametrize("word", ["grid=0", "frames=4", "clock=moon"])
+def test_loading_refuses_options_that_make_no_measurement(word):
+    with pytest.raises(OptionError):
+        loading.main([word])
