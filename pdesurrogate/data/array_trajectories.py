@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,16 @@ from jaxtyping import Float32
 
 from pdesurrogate.fields import DataSpec
 
-from .containers import UNREADABLE, ContainerPool, unreadable
+from .containers import UNREADABLE, Container, ContainerPool, unreadable
+from .containers.hdf5 import Hdf5Container
 from .trajectories import check_frames, first_non_finite
 
 SAMPLE, TIME = "sample", "time"
 HASHED_WHOLE = 2**30
 SAMPLED_BLOCKS = 256
 BLOCK = 2**20
+BLOCK_BYTES = 2**27
+"""Most that is kept of one array's samples which were read together."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class ArrayTrajectories:
         )
         self._crop = dict(crop or {})
         self._pool = pool or ContainerPool()
+        self._blocks: dict[
+            str, tuple[str, np.ndarray]
+        ] = {}  # by array: which samples were read together, and they
         if not self.num_trajectories or not self.num_frames:
             raise ValueError(
                 f"there are {self.num_trajectories} trajectories of {self.num_frames} frames; none to read."
@@ -196,12 +203,50 @@ class ArrayTrajectories:
         name = f"{place.group}/{first.array}" if place.group else first.array
         container = self._pool.get(path)
         try:
-            block = container.read(name, tuple(selection))
+            block = self._samples_together(container, name, selection, first)
+            if block is None:
+                block = container.read(name, tuple(selection))
         except UNREADABLE as error:
             raise unreadable(path, f"{name or 'array'} of {place}", error) from error
         if TIME in kept and not is_even:
             block = block.take(numbers - numbers.min(), axis=kept.index(TIME))
         return np.stack([self._channel(path, block, kept, slot, len(numbers)) for slot in slots], axis=1)
+
+    def _samples_together(
+        self, container: Container, name: str, selection: list[int | slice], slot: Slot
+    ) -> np.ndarray | None:
+        """Return whole trajectories from a block of those whose compressed chunks hold them together.
+
+        Without it, a pass over trajectories would inflate every chunk once for each sample in it. None for a part of a
+        trajectory, and where chunks hold one sample.
+        """
+        if not isinstance(container, Hdf5Container) or SAMPLE not in slot.axes or TIME not in slot.axes:
+            return None
+        frames = selection[slot.axes.index(TIME)]
+        if (
+            not isinstance(frames, slice)
+            or len(range(frames.start, frames.stop, frames.step)) < self.num_frames
+        ):
+            return None
+        axis = slot.axes.index(SAMPLE)
+        together = container.samples_together(name, axis)
+        sample = selection[axis]
+        if together == 1 or not isinstance(sample, int):
+            return None
+        shape = container.shape(name) or ()
+        bytes_each = 8 * math.prod(n for i, n in enumerate(shape) if i != axis)
+        together = min(together, max(1, BLOCK_BYTES // bytes_each))
+        begin = sample // together * together
+        chosen: list[int | slice] = list(selection)
+        chosen[axis] = slice(begin, min(begin + together, shape[axis]))
+        key = f"{container.path} {chosen}"
+        if self._blocks.get(name, ("",))[0] != key:
+            self._blocks[name] = (key, container.read(name, tuple(chosen)))
+        dropped = sum(isinstance(part, int) for part in chosen[:axis])
+        return self._blocks[name][1].take(sample - begin, axis=axis - dropped)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_blocks": {}}
 
     def _channel(
         self, path: Path, block: np.ndarray, kept: list[str], slot: Slot, num_frames: int

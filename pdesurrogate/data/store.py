@@ -23,6 +23,7 @@ from pdesurrogate.fields import DataSpec
 from . import DATASETS
 from .chunk_reader import ChunkReader
 from .files import listing, missing_shards, require_file
+from .recognition import FORMATS, Recognised
 from .store_layout import CHECKSUM, TIME, WRITTEN, crc32, format_of
 from .store_writer import StoreWriter
 from .trajectories import DataSet, check_finite, check_frames
@@ -161,6 +162,20 @@ def store(root: str, splits: Mapping[str, str] | None = None) -> DataSet:
         **{split: {"file": names[split], **file.attributes} for split, file in files.items()},
     }
     return DataSet(folder.name, files, provenance)
+
+
+@FORMATS.register("store")
+def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
+    """Recognise a file of the store, or a folder with such files under the names of splits."""
+    if look.kind(path) == "folder":
+        there = {split: name for split, name in DEFAULT_SPLITS.items() if (path / name).is_file()}
+        inside = [path / name for name in there.values()]
+        return {"root": str(path), "splits": there} if inside and _is_stored(inside[0], look) else None
+    return {"root": str(path.parent), "splits": {"train": path.name}} if _is_stored(path, look) else None
+
+
+def _is_stored(path: Path, look: Recognised) -> bool:
+    return look.kind(path) == "hdf5" and "spec" in look.attributes(path) and WRITTEN in look.shapes(path)
 
 
 def _open(path: Path) -> h5py.File:

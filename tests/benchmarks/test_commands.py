@@ -246,8 +246,22 @@ def test_calibration_prints_an_entry_of_the_cost_model(capsys):
     assert all(sum(costs.values()) > 0 for costs in found["cpu"].values())
 
 
+SMALL_WINDOWS = ["grid=8", "trajectories=2", "frames=6", "history=2", "windows=6", "batch=4"]
+
+
 def test_loading_is_measured_on_windows_that_are_equal(tmp_path):
-    loading.main("grid=8 trajectories=2 frames=6 history=2 windows=6 batch=4 repeats=2 name=tiny".split())
+    loading.main(
+        [
+            "grid=8",
+            "trajectories=2",
+            "frames=6",
+            "history=2",
+            "windows=6",
+            "batch=4",
+            "repeats=2",
+            "name=tiny",
+        ]
+    )
     found = result(tmp_path, "tiny")
     assert {"PDEArena", "neuraloperator"} <= set(found["phases"])
     assert set(found["equality"].values()) == {0.0}

@@ -181,7 +181,8 @@ def compressible(folder: Path, dims: int = 2) -> Made:
     values = [noise(*shape, seed=i) for i in range(len(names))]
     with h5py.File(path, "w") as file:
         for name, array in zip(names, values, strict=True):
-            file[name] = array
+            chunks = (4, 2, *array.shape[2:])  # several samples share a chunk
+            file.create_dataset(name, data=array, chunks=chunks, compression="gzip")
         for axis, n in list(zip("xyz", (NX, NY, 4), strict=True))[:dims]:
             file[f"{axis}-coordinate"] = ((np.arange(n) + 0.5) / n).astype(np.float32)
         file["t-coordinate"] = np.linspace(0, 0.05 * T, T + 1).astype(np.float32)

@@ -79,6 +79,18 @@ def test_info_describes_every_layout_by_its_content(made):
         assert f"{case.channels[0]}: mean" in text or "the content does not tell" in text, name
 
 
+def test_info_knows_our_own_store(made, tmp_path):
+    from pdesurrogate.data.opening import open_dataset
+    from pdesurrogate.data.rechunked import write_store
+
+    case = made["gfno"]
+    paths = write_store(open_dataset({"kind": case.kind, **case.options}), tmp_path)
+    assert "format store" in describe(paths["valid"])
+    text = describe(tmp_path)
+    assert "train: 4 trajectories" in text
+    assert "test: 2 trajectories" in text
+
+
 def test_info_takes_what_the_content_does_not_tell(made, tmp_path):
     path = tmp_path / "renamed.mat"
     path.symlink_to(made["li_v5"].path)

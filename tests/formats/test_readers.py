@@ -209,3 +209,20 @@ def test_a_pattern_sorts_files_by_their_numbers(made):
     data = open_dataset({"kind": "pdebench", "path": str(case.path / "ns_incom*.h5")})
     np.testing.assert_array_equal(data.splits["train"].frames(0, 0, 5), case.truth["train"][0])
     assert Path(data.provenance["path"]).name == "ns_incom*.h5"
+
+
+def test_chunks_of_several_samples_are_inflated_once_in_a_pass_over_trajectories(made, monkeypatch):
+    from pdesurrogate.data.containers.hdf5 import Hdf5Container
+
+    case = made["pdebench_compressible"]
+    split = opened(case).splits["train"]
+    reads = []
+    original = Hdf5Container.read
+    monkeypatch.setattr(
+        Hdf5Container, "read", lambda self, *given: reads.append(given) or original(self, *given)
+    )
+    for i in range(8):
+        np.testing.assert_array_equal(split.frames(i, 0, 5), case.truth["train"][i])
+    assert len(reads) == 2 * 4  # two blocks of four samples for each of four arrays
+    split.frames(3, 1, 3)
+    assert len(reads) == 3 * 4

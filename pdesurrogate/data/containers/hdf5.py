@@ -86,6 +86,13 @@ class Hdf5Container:
             return np.asarray(dataset[full(selection, dataset.shape)])
         return np.asarray(dataset[full(selection, dataset.shape)[::-1]]).T
 
+    def samples_together(self, name: str, axis: int) -> int:
+        """Return how many places along an axis lie in one compressed chunk, or 1: reading one of them costs all."""
+        dataset = self._file[name]
+        if self._is_matlab or not dataset.chunks or not dataset.id.get_create_plist().get_nfilters():
+            return 1
+        return int(dataset.chunks[axis])
+
     def layout(self, name: str) -> str:
         """Return chunks, compression and type of numbers in words."""
         dataset = self._file[name]
