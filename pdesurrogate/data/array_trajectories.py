@@ -139,7 +139,12 @@ class ArrayTrajectories:
         check_frames(str(place.files[0]), self, trajectory, start, stop)
         frames = np.empty((stop - start, self.spec.num_channels, *self.grid), dtype=np.float32)
         for channels in self._together():
-            frames[:, channels] = self._read(place, channels, start, stop)
+            try:
+                frames[:, channels] = self._read(place, channels, start, stop)
+            except UNREADABLE as error:
+                slot = self._slots[channels[0]]
+                path = place.files[min(slot.file, len(place.files) - 1)]
+                raise unreadable(path, f"{slot.array or 'array'} of {place}", error) from error
         bad = first_non_finite(frames, self.spec.channel_names, first_frame=start)
         if bad is not None:
             raise ValueError(
@@ -202,12 +207,9 @@ class ArrayTrajectories:
         path = place.files[first.file]
         name = f"{place.group}/{first.array}" if place.group else first.array
         container = self._pool.get(path)
-        try:
-            block = self._samples_together(container, name, selection, first)
-            if block is None:
-                block = container.read(name, tuple(selection))
-        except UNREADABLE as error:
-            raise unreadable(path, f"{name or 'array'} of {place}", error) from error
+        block = self._samples_together(container, name, selection, first)
+        if block is None:
+            block = container.read(name, tuple(selection))
         if TIME in kept and not is_even:
             block = block.take(numbers - numbers.min(), axis=kept.index(TIME))
         return np.stack([self._channel(path, block, kept, slot, len(numbers)) for slot in slots], axis=1)

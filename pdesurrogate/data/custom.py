@@ -15,7 +15,7 @@ from pdesurrogate.registry import did_you_mean
 
 from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
-from .containers import Container, ContainerPool
+from .containers import Container, ContainerPool, refuses_damage
 from .coordinates import axis_of, even_step
 from .custom_layout import COMPONENT, ORDER, FieldLayout, Layout, read_layout
 from .file_lists import files_of, same
@@ -26,6 +26,7 @@ SUFFIXES = (".nc", ".h5", ".hdf5", ".npy", ".npz", ".mat", ".pt", ".zarr")
 
 
 @DATASETS.register("custom")
+@refuses_damage
 def custom(path: str, layout: Mapping[str, Any] | str, split: Mapping[str, Any] | None = None) -> DataSet:
     """Trajectories from files of any of the known containers.
 

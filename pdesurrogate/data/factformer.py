@@ -21,7 +21,7 @@ from pdesurrogate.fields import Axis, DataSpec, Field
 
 from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
-from .containers import ContainerPool
+from .containers import ContainerPool, refuses_damage
 from .file_lists import natural, same
 from .files import listing, require_path
 from .recognition import FORMATS, Recognised
@@ -32,6 +32,7 @@ TURBULENCE = ("prs.npy", "vx.npy", "vy.npy", "vz.npy")
 
 
 @DATASETS.register("factformer")
+@refuses_damage
 def factformer(
     path: str,
     train: int | None = None,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import DATASETS
+from .containers import refuses_damage
 from .li_mat import LiMat
 from .recognition import FORMATS, Recognised
 from .splits import Partition, divided
@@ -26,6 +27,7 @@ NAME = re.compile(r"ns_V(?P<viscosity>[\d.e-]+)_N\d+_T\d+_cos(?P<periods>\d+)(?P
 
 
 @DATASETS.register("gfno")
+@refuses_damage
 def gfno(
     path: str,
     viscosity: float = 1e-4,

@@ -22,7 +22,7 @@ from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
 from . import DATASETS
 from .array_trajectories import content_digest
-from .containers import UNREADABLE, ContainerPool, unreadable
+from .containers import UNREADABLE, ContainerPool, refuses_damage, unreadable
 from .files import require_file
 from .recognition import FORMATS, Recognised
 from .splits import divided, first_and_last
@@ -36,6 +36,7 @@ EQUATION = (
 
 
 @DATASETS.register("li_mat")
+@refuses_damage
 def li_mat(
     path: str,
     viscosity: float,

@@ -25,7 +25,7 @@ from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
 from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
-from .containers import ContainerPool
+from .containers import ContainerPool, refuses_damage
 from .recognition import FORMATS, Recognised
 from .splits import Partition, by_trajectory, divided, refuse_shared_files
 from .trajectories import DataSet, Trajectories
@@ -35,6 +35,7 @@ EQUATIONS = ("darcy", "nsforcing", "burgers")
 
 
 @DATASETS.register("neuralop_pt")
+@refuses_damage
 def neuralop_pt(
     path: str,
     test_path: str | None = None,

@@ -27,7 +27,7 @@ from pdesurrogate.registry import did_you_mean
 
 from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
-from .containers import Container, ContainerPool
+from .containers import Container, ContainerPool, refuses_damage
 from .coordinates import even_step
 from .file_lists import natural, same
 from .files import listing, require_path
@@ -48,6 +48,7 @@ WEATHER: Mapping[str, Field] = {
 
 
 @DATASETS.register("pdearena")
+@refuses_damage
 def pdearena(
     root: str,
     variables: Sequence[str] = ("pres", "vor"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import DATASETS
+from .containers import refuses_damage
 from .file_lists import files_of
 from .pdebench_layouts import LAYOUTS, layout_of
 from .recognition import FORMATS, Recognised
@@ -27,6 +28,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 @DATASETS.register("pdebench")
+@refuses_damage
 def pdebench(
     path: str,
     boundary: str | None = None,

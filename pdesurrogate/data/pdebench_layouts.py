@@ -22,6 +22,7 @@ from .splits import without_duplicates
 
 SAMPLE_GROUP = re.compile(r"\d+")
 COORDINATES = {"x": "x-coordinate", "y": "y-coordinate", "z": "z-coordinate"}
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a thousand samples have a text each
 FLOW_PARAMETERS = {"M": "mach_number", "eta": "shear_viscosity", "zeta": "bulk_viscosity"}
 
 
@@ -283,7 +284,7 @@ def _settings(file: Path, group: str, container: Hdf5Container) -> dict[str, Any
     """Return the settings of a sample: YAML text, those of the solver in a section ``sim``."""
     text = container.attributes(group).get("config", "")
     try:
-        content = yaml.safe_load(text) or {}
+        content = yaml.load(text, YAML_LOADER) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: the settings of group {group!r} are no YAML ({error}).") from error
     if not isinstance(content, dict):

@@ -21,7 +21,7 @@ from pdesurrogate.fields import Axis, DataSpec, Field
 
 from . import DATASETS
 from .array_trajectories import ArrayTrajectories, Place, Slot
-from .containers import ContainerPool
+from .containers import ContainerPool, refuses_damage
 from .file_lists import natural
 from .files import listing, require_path
 from .recognition import FORMATS, Recognised
@@ -33,6 +33,7 @@ FRAME = re.compile(r"_(\d+)\.npz$")
 
 
 @DATASETS.register("scalarflow")
+@refuses_damage
 def scalarflow(
     root: str,
     what: str = "volumes",

@@ -24,7 +24,7 @@ from pdesurrogate.fields.spherical.grid import spherical_axes
 
 from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
-from .containers import ContainerPool
+from .containers import ContainerPool, refuses_damage
 from .coordinates import axis_of, even_step
 from .recognition import FORMATS, Recognised
 from .splits import by_trajectory, divided
@@ -39,6 +39,7 @@ EQUATION = "shallow water on a rotating sphere, in vorticity and divergence"
 
 
 @DATASETS.register("spherical_swe")
+@refuses_damage
 def spherical_swe(
     path: str, dt: float | None = None, nodes: str | None = None, split: Mapping[str, Any] | None = None
 ) -> DataSet:

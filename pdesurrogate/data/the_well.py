@@ -26,7 +26,7 @@ from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
 from . import DATASETS
 from .array_trajectories import SAMPLE, TIME, ArrayTrajectories, Place, Slot
-from .containers import ContainerPool
+from .containers import ContainerPool, refuses_damage
 from .containers.hdf5 import Hdf5Container
 from .coordinates import axis_of, even_step
 from .file_lists import natural, same
@@ -44,6 +44,7 @@ BOUNDARIES = {"PERIODIC": "periodic", "WALL": "wall", "OPEN": "open"}
 
 
 @DATASETS.register("the_well")
+@refuses_damage
 def the_well(
     root: str, fields: Sequence[str] | None = None, split: Mapping[str, Any] | None = None
 ) -> DataSet:

@@ -134,11 +134,11 @@ def burgers(folder: Path) -> Made:
     return Made("neuralop_pt", {"path": str(path)}, frames, ("u",), 0.25, axes, path, parameters)
 
 
-def dam_break(folder: Path, channels: int = 1) -> Made:
-    data = noise(10, T, NX, NY, channels)
+def dam_break(folder: Path, channels: int = 1, count: int = 10) -> Made:
+    data = noise(count, T, NX, NY, channels)
     path = folder / ("2D_rdb_NA_NA.h5" if channels == 1 else "2D_diff-react_NA_NA.h5")
     with h5py.File(path, "w") as file:
-        for i in range(10):
+        for i in range(count):
             group = file.create_group(f"{i:04d}")
             group.create_dataset("data", data=data[i], compression="lzf" if channels == 2 else None)
             for axis, n in (("x", NX), ("y", NY)):

@@ -5,7 +5,7 @@ file for a slice where the format allows it, and never unpickles. What a file is
 not from its name.
 """
 
-from .interface import UNREADABLE, Container, unreadable
+from .interface import UNREADABLE, Container, UnreadableError, refuses_damage, unreadable
 from .opening import CONTAINERS, container_kind, open_container
 from .pool import ContainerPool
 
@@ -14,7 +14,9 @@ __all__ = [
     "UNREADABLE",
     "Container",
     "ContainerPool",
+    "UnreadableError",
     "container_kind",
     "open_container",
+    "refuses_damage",
     "unreadable",
 ]

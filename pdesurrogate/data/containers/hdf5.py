@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .interface import Selection, full, plain
+from .interface import Selection, full, plain, refuses_damage
 
 CHUNK_CACHE_BYTES = 2**23
 
@@ -37,6 +37,7 @@ class Hdf5Container:
             ) from error
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every array of numbers by name."""
         if self._shapes is None:
@@ -50,6 +51,7 @@ class Hdf5Container:
             self._shapes = found
         return self._shapes
 
+    @refuses_damage
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Return the shape of one array without looking at the others; None if there is none of that name."""
         item = self._file.get(name)
@@ -57,10 +59,12 @@ class Hdf5Container:
             return None
         return tuple(item.shape[::-1] if self._is_matlab else item.shape)
 
+    @refuses_damage
     def groups(self, name: str = "/") -> list[str]:
         """Return the names of the groups right below one, in the file's order."""
         return [key for key, item in self._file[name].items() if isinstance(item, h5py.Group)]
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of an array or group, of the file by default."""
         item = self._file[name or "/"]
@@ -74,11 +78,13 @@ class Hdf5Container:
         }
         return {key: plain(value) for key, value in item.attrs.items() if key not in internal}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return the names of an array's dimension scales, as netCDF-4 keeps them."""
         scales = [[scale.name.rsplit("/", 1)[-1] for scale in dim.values()] for dim in self._file[name].dims]
         return tuple(names[0] for names in scales) if scales and all(scales) else None
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of an array."""
         dataset = self._file[name]
@@ -86,6 +92,7 @@ class Hdf5Container:
             return np.asarray(dataset[full(selection, dataset.shape)])
         return np.asarray(dataset[full(selection, dataset.shape)[::-1]]).T
 
+    @refuses_damage
     def samples_together(self, name: str, axis: int) -> int:
         """Return how many places along an axis lie in one compressed chunk, or 1: reading one of them costs all."""
         dataset = self._file[name]
@@ -93,6 +100,7 @@ class Hdf5Container:
             return 1
         return int(dataset.chunks[axis])
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return chunks, compression and type of numbers in words."""
         dataset = self._file[name]

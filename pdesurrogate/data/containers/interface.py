@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 Selection = tuple[int | slice, ...]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 UNREADABLE = (
     OSError,
@@ -74,13 +76,44 @@ class Container(Protocol):
         ...
 
 
+class UnreadableError(ValueError):
+    """A file that cannot be read; ``reason`` is what the library below said."""
+
+    def __init__(self, path: Path, what: str, reason: str) -> None:
+        super().__init__(
+            f"{path} ({what}) cannot be read: {reason}. It is truncated or damaged; copy or download it again."
+        )
+        self.reason = reason
+
+
 def unreadable(path: Path, what: str, error: BaseException) -> ValueError:
-    """Return the refusal of a file that cannot be read."""
+    """Return the refusal of a file that cannot be read; a refusal that names the file already stays as it is."""
+    if isinstance(error, UnreadableError):
+        return UnreadableError(path, what, error.reason)
+    if isinstance(error, ValueError) and str(error).startswith(str(path)):
+        return error
     said = str(error).strip().splitlines()
-    return ValueError(
-        f"{path} ({what}) cannot be read: {said[0] if said else type(error).__name__}. It is truncated or damaged; "
-        "copy or download it again."
-    )
+    return UnreadableError(path, what, said[0].rstrip(".") if said else type(error).__name__)
+
+
+def refuses_damage(function: Function) -> Function:
+    """Turn whatever libraries raise for a damaged file into the refusal of that file.
+
+    The function's first argument is the file's path, or an object with a ``path`` and a ``kind``.
+    """
+
+    @functools.wraps(function)
+    def guarded(*given: Any, **options: Any) -> Any:
+        try:
+            return function(*given, **options)
+        except UNREADABLE as error:
+            owner = given[0] if given else next(iter(options.values()))
+            path, kind = getattr(owner, "path", owner), getattr(owner, "kind", "")
+            if isinstance(error, ValueError) and (not kind or str(error).startswith(str(path))):
+                raise
+            raise unreadable(Path(path), kind or "its layout", error) from error
+
+    return guarded  # type: ignore[return-value]
 
 
 def plain(value: Any) -> Any:

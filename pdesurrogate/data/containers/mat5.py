@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .interface import Selection, full
+from .interface import Selection, full, refuses_damage
 
 HEADER_BYTES = 128
 MATRIX, COMPRESSED = 14, 15
@@ -66,18 +66,22 @@ class Mat5Container:
             if position != size:
                 raise ValueError(f"it ends inside an element, at byte {size}")
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every matrix in MATLAB's order of axes."""
         return {name: matrix.shape for name, matrix in self._matrices.items()}
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return nothing: the format has no attributes."""
         return {}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return None: the format names no axes."""
         return None
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of a matrix."""
         matrix = self._matrices[name]
@@ -88,6 +92,7 @@ class Mat5Container:
         part = np.array(mapped[full(selection, matrix.shape)])
         return part.astype(part.dtype.newbyteorder("="), copy=False)
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return compression and type of numbers in words."""
         matrix = self._matrices[name]

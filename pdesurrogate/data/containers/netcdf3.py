@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from .interface import Selection, full, plain
+from .interface import Selection, full, plain, refuses_damage
 
 
 class Netcdf3Container:
@@ -24,26 +24,31 @@ class Netcdf3Container:
             warnings.simplefilter("ignore")
             self._file = scipy.io.netcdf_file(path, "r", mmap=True)
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every variable of numbers by name."""
         variables = self._file.variables.items()
         return {name: v.shape for name, v in variables if v.data.dtype.kind in "biuf"}
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of a variable, of the file by default."""
         owner = self._file.variables[name] if name else self._file
         return {key: plain(value) for key, value in owner._attributes.items()}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return the names of a variable's dimensions."""
         return tuple(self._file.variables[name].dimensions)
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of a variable."""
         data = self._file.variables[name].data
         part = np.array(data[full(selection, data.shape)])
         return part.astype(part.dtype.newbyteorder("="))
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return the type of numbers in words."""
         return f"contiguous, {self._file.variables[name].data.dtype}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from .interface import Selection, full
+from .interface import Selection, full, refuses_damage
 from .zip_members import member_offset
 
 STREAM_BYTES = 2**20
@@ -36,18 +36,22 @@ class NpyContainer:
                 f"its header says {self._shape} {self._dtype}, {size} bytes; the file is shorter, or no array"
             )
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of the array."""
         return {"": self._shape}
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return nothing: the format has no attributes."""
         return {}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return None: the format names no axes."""
         return None
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of the array."""
         if name:
@@ -55,6 +59,7 @@ class NpyContainer:
         array = _mapped(self.path, self._begin, self._shape, self._dtype, self._is_fortran)
         return np.array(array[full(selection, self._shape)])
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return the order of the axes and the type of numbers in words."""
         return f"contiguous, {'column' if self._is_fortran else 'row'}-major, {self._dtype}"
@@ -85,18 +90,22 @@ class NpzContainer:
                 if dtype.kind in "biuf":
                     self._headers[info.filename[:-4]] = (shape, is_fortran, dtype, begin)
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every array of numbers by name."""
         return {name: header[0] for name, header in self._headers.items()}
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return nothing: the format has no attributes."""
         return {}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return None: the format names no axes."""
         return None
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of an array."""
         shape, is_fortran, dtype, begin = self._headers[name]
@@ -129,6 +138,7 @@ class NpzContainer:
         if damaged is not None:
             raise ValueError(f"the checksum of its member {damaged} does not fit")
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return compression and type of numbers in words."""
         is_stored = self._zip.getinfo(name + ".npy").compress_type == zipfile.ZIP_STORED

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .interface import Selection, full
+from .interface import Selection, full, refuses_damage
 
 MAPPED_BYTES = 2**26
 """What is read of a file before it is mapped anew."""
@@ -61,18 +61,22 @@ class TorchContainer:
                 content = content.float()
             self._tensors[name] = content.detach().numpy()
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every tensor by name."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return nothing: the format has no attributes."""
         return {}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return None: the format names no axes."""
         return None
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of a tensor."""
         if self._touched > MAPPED_BYTES:
@@ -94,6 +98,7 @@ class TorchContainer:
             if damaged is not None:
                 raise ValueError(f"the checksum of its part {damaged} does not fit")
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return the order of the axes and the type of numbers in words."""
         return f"strides {self._tensors[name].strides} bytes, {self._tensors[name].dtype}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .interface import Selection, full, plain
+from .interface import Selection, full, plain, refuses_damage
 
 
 class ZarrContainer:
@@ -40,26 +40,31 @@ class ZarrContainer:
         for key, item in node.members():
             self._collect(f"{name}/{key}" if name else key, item)
 
+    @refuses_damage
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every array of numbers by name."""
         return {name: tuple(array.shape) for name, array in self._arrays.items()}
 
+    @refuses_damage
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of an array or group, of the store by default."""
         node = self._arrays[name] if name in self._arrays else (self._node[name] if name else self._node)
         return {key: plain(value) for key, value in dict(node.attrs).items() if key != "_ARRAY_DIMENSIONS"}
 
+    @refuses_damage
     def dimensions(self, name: str) -> tuple[str, ...] | None:
         """Return the names of an array's axes, as xarray keeps them."""
         array = self._arrays[name]
         names = dict(array.attrs).get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None)
         return tuple(names) if names and all(names) else None
 
+    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of an array."""
         array = self._arrays[name]
         return np.asarray(array[full(selection, tuple(array.shape))])
 
+    @refuses_damage
     def layout(self, name: str) -> str:
         """Return chunks and type of numbers in words."""
         array = self._arrays[name]
