@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -287,11 +288,16 @@ def content_digest(path: Path) -> str:
         for part in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(f"{part.relative_to(path)} {content_digest(part)}".encode())
         return digest.hexdigest()
-    size = path.stat().st_size
+    facts = path.stat()
+    return _file_digest(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)  # the splits of one file ask for it in turn
+def _file_digest(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         if size <= HASHED_WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(str(size).encode())
+        digest = hashlib.sha256(str(size).encode())
         for block in range(SAMPLED_BLOCKS):
             file.seek((size - BLOCK) * block // (SAMPLED_BLOCKS - 1))
             digest.update(file.read(BLOCK))

@@ -111,7 +111,7 @@ def describe(path: Path, given: dict[str, Any] | None = None) -> str:
         return f"{path}: in no format that a reader knows. {_arrays(path)}"
     kind, options = found
     options.update(given or {})
-    missing = [name for name, value in options.items() if value is None]
+    missing = [name for name, value in options.items() if value is None and name not in (given or {})]
     lines = [f"{path}: format {kind}"]
     if missing:
         lines.append(

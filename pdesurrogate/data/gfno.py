@@ -89,4 +89,4 @@ def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
     if named:
         facts.update(viscosity=float(named["viscosity"]), periods=int(named["periods"]))
         facts.update({"dt": 0.25, "train": 0, "valid": 0} if named["fine"] else {})
-    return facts
+    return facts if u[0] >= 1200 or (named and named["fine"]) else {**facts, "split": {"rule": "trajectory"}}

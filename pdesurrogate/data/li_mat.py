@@ -216,7 +216,8 @@ def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
     if look.kind(path) not in ("mat5", "mat7.3") or len(shapes.get("u", ())) != 4:
         return None
     named = re.search(r"[Vv](\d+(?:\.\d+)?e-\d+|0\.\d+)", path.stem)
-    return {"path": str(path), "viscosity": float(named[1]) if named else None}
+    options = {"path": str(path), "viscosity": float(named[1]) if named else None}
+    return options if shapes["u"][0] >= 1200 else {**options, "split": {"rule": "trajectory"}}
 
 
 def _check_shapes(

@@ -142,7 +142,7 @@ def test_a_file_that_names_its_dimensions_needs_no_axes(tmp_path):
 
 
 def test_packed_numbers_are_unpacked_and_missing_ones_refused(tmp_path):
-    packed = xarray.Dataset({"u": (("sample", "time", "x", "y"), U)})
+    packed = xarray.Dataset({"u": (("sample", "time", "x", "y"), U.copy())})
     coding = {"u": {"dtype": "int16", "scale_factor": 0.001, "add_offset": 1.0, "_FillValue": -32000}}
     packed.to_netcdf(tmp_path / "u.nc", engine="h5netcdf", encoding=coding)
     split = read(tmp_path / "u.nc", {k: v for k, v in LAYOUT.items() if k != "axes"}).splits["train"]

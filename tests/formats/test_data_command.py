@@ -95,7 +95,7 @@ def test_info_takes_what_the_content_does_not_tell(made, tmp_path):
     path = tmp_path / "renamed.mat"
     path.symlink_to(made["li_v5"].path)
     assert "the content does not tell viscosity; give viscosity=VALUE" in describe(path)
-    text = describe(path, {"viscosity": 1e-3, "train": 5, "valid": 1, "test": 1})
+    text = describe(path, {"viscosity": 1e-3, "split": None, "train": 5, "valid": 1, "test": 1})
     assert "train: 5 trajectories of 5 frames on 6 x 8" in text
     assert "viscosity: from 0.001 to 0.001" in text
 

@@ -18,7 +18,7 @@ def high_water():
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 base = high_water()
-data = open_data({"kind": sys.argv[1], "path": sys.argv[2], "history": 4, "batch_size": 4, "cache": "auto", "grid": 32})
+data = open_data({"kind": sys.argv[1], "path": sys.argv[2], "history": 4, "batch_size": 4, "cache": "none", "grid": 32})
 model = torch.nn.Conv2d(4, 1, 3, padding=1)
 optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
 for step, batch in zip(range(40), data.train_dataloader()):

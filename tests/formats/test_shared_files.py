@@ -57,9 +57,13 @@ def test_windspharms_fields_of_one_file_each(shared_data, grid):
     names = sorted(path.name for path in folder.glob("*.ref.npy"))
     assert len(names) >= 10
     nodes = {"gaussian": "gauss-legendre", "regular": "equiangular"}[grid]
+    flat, deep = ["lat", "lon"], ["time", "level=0", "lat", "lon"]
+    shapes = {name: np.load(folder / name, mmap_mode="r").shape for name in names}
     layout = {
-        "fields": {name.split(".")[0]: {"file": name, "units": "1"} for name in names},
-        "axes": ["lat", "lon"] if grid == "gaussian" else ["time", "level=0", "lat", "lon"],
+        "fields": {
+            name.split(".")[0]: {"file": name, "axes": flat if len(shape) == 2 else deep}
+            for name, shape in shapes.items()
+        },
         "space": {"lat": {"nodes": nodes}, "lon": {"length": 360}},
     }
     data = read(folder / names[0], layout)
