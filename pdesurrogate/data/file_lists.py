@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .files import listing, require_path
 
@@ -43,7 +44,7 @@ def natural(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text)]
 
 
-def same(what: str, found: Mapping[Path | str, object]) -> None:
+def same(what: str, found: Mapping[Any, object]) -> None:
     """Refuse files that differ in something that all files of a set share.
 
     Raises:

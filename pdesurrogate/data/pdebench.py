@@ -20,9 +20,10 @@ from . import DATASETS
 from .containers import refuses_damage
 from .file_lists import files_of
 from .pdebench_layouts import LAYOUTS, layout_of
+from .pooling import Pooled, Shortened
 from .recognition import FORMATS, Recognised
 from .splits import Partition, by_trajectory, divided
-from .trajectories import DataSet
+from .trajectories import DataSet, Trajectories
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -54,13 +55,12 @@ def pdebench(
     """
     files = files_of(path, SUFFIXES)
     layout = layout_of(files[0])
-    whole = LAYOUTS[layout](files, boundary)
+    whole: Trajectories = LAYOUTS[layout](files, boundary)
     provenance = {"path": str(path), "format": "PDEBench", "layout": layout, "files": len(files)}
-    if num_frames is not None or pool_size > 1:
-        from .pooling import Pooled, Shortened
-
-        whole = Shortened(whole, num_frames) if num_frames is not None else whole
-        whole = Pooled(whole, pool_size) if pool_size > 1 else whole
+    if num_frames is not None:
+        whole = Shortened(whole, num_frames)
+    if pool_size != 1:
+        whole = Pooled(whole, pool_size)
     name = files[0].stem if len(files) == 1 else Path(path).absolute().parent.name
 
     def rule(total: int) -> Partition:

@@ -95,7 +95,7 @@ def group_a_sample(files: Sequence[Path], boundary: str | None) -> ArrayTrajecto
     names = ("dam_radius", "inner_height", "gravity") if is_dam_break else ("Du", "Dv", "k")
     known = [name for name in names if all(name in row for row in table)]
     if is_dam_break:
-        fields = (Field("depth", long_name="depth of the water"),)
+        fields: tuple[Field, ...] = (Field("depth", long_name="depth of the water"),)
         equation = "∂h/∂t + ∇·(hu) = 0, ∂(hu)/∂t + ∇·(hu u + g h²/2) = 0"
     else:
         fields = (Field("activator", long_name="activator"), Field("inhibitor", long_name="inhibitor"))

@@ -113,7 +113,7 @@ def by_trajectory(
         log.warning("there are %d trajectories: one trains, %d tests, none validates.", total, total - 1)
     elif train < 1 and sum(counts.values()) > total:
         counts["train"] = max(1, total - counts["valid"] - counts["test"])
-    plain = first_and_last(total, **counts)
+    plain = first_and_last(total, counts["train"], counts["valid"], counts["test"])
     if seed is None:
         return plain
     order = np.random.default_rng(seed).permutation(total)

@@ -63,10 +63,8 @@ def the_well(
     require_path(folder)
     if folder.is_file():
         whole = open_files([folder], fields)
-        provenance = {"root": str(root), "format": "The Well"}
-        return divided(
-            folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance
-        )
+        one = {"root": str(root), "format": "The Well"}
+        return divided(folder.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), one)
     base = folder / "data" if (folder / "data").is_dir() else folder
     found = {}
     for name in SPLITS:
@@ -82,7 +80,11 @@ def the_well(
         raise ValueError(f"{root} is split by its folders; split= is for a single file.")
     refuse_shared_files(found)
     splits: dict[str, Trajectories] = {name: open_files(files, fields) for name, files in found.items()}
-    provenance = {"root": str(root), "format": "The Well", "files": {k: len(v) for k, v in found.items()}}
+    provenance: dict[str, Any] = {
+        "root": str(root),
+        "format": "The Well",
+        "files": {k: len(v) for k, v in found.items()},
+    }
     if (stats := folder / "stats.yaml").is_file():
         provenance["statistics"] = yaml.safe_load(stats.read_text())
     return DataSet(folder.name, splits, provenance)
@@ -255,7 +257,7 @@ def _fields(
             own, found = _components(
                 array, name, rank, tuple(axes), dims, names, signs, is_sphere, not in_time
             )
-            known = {key: str(facts[key]) for key in ("units", "long_name") if key in facts}
+            known: dict[str, Any] = {key: str(facts[key]) for key in ("units", "long_name") if key in facts}
             if rank == 0 and facts.get("kind") == "pseudoscalar":
                 known["kind"] = "pseudoscalar"
             fields += [dataclasses.replace(field, **known) for field in own]

@@ -184,7 +184,7 @@ def _mapped(path: Path, begin: int, shape: tuple[int, ...], dtype: np.dtype, is_
 def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(member)
     if version == (1, 0):
-        return npy.read_array_header_1_0(member)  # type: ignore[no-any-return]
+        return npy.read_array_header_1_0(member)
     if version in ((2, 0), (3, 0)):
-        return npy.read_array_header_2_0(member)  # type: ignore[no-any-return]
+        return npy.read_array_header_2_0(member)
     raise ValueError(f"unknown .npy version {version}")
