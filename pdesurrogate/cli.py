@@ -32,6 +32,10 @@ COMMANDS = {
     "predict": ("pdesurrogate.deploy.forecast_file:forecast", "forecast from a netCDF file: in.nc out.nc"),
     "export": ("pdesurrogate.deploy.export:export", "write a surrogate as a torch.export or ONNX program"),
     "doctor": ("pdesurrogate.doctor.run:doctor", "look at data, model, memory and machine before training"),
+    "convert": (
+        "pdesurrogate.data.conversion:convert",
+        "write a data set to our store, to The Well's schema or to PDEBench's",
+    ),
 }
 WORDS = {"predict": ("input", "output"), "export": ("artifact",)}
 """Keys that words without ``=`` stand for, in order."""
@@ -54,7 +58,11 @@ def main() -> None:
         sys.argv[1:] = named(command, sys.argv[1:])
         run(command)
         return
+    if len(sys.argv) > 1 and sys.argv[1] == "data":
+        _data(sys.argv[2:])
+        return
     lines = [f"  {name:10} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    lines.append(f"  {'data':10} list public data sets, check downloads, say what is in a file")
     usage = "\n".join(
         [
             f"pdesurrogate {__version__}: neural-operator surrogates of PDE solvers",
@@ -69,9 +77,22 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in {"--version", "-V"}:
         sys.stdout.write(f"{__version__}\n")
     elif len(sys.argv) > 1 and sys.argv[1] not in {"--help", "-h", "help"}:
-        _fail(f"there is no command {sys.argv[1]!r}.{did_you_mean(sys.argv[1], COMMANDS)}\n\n{usage}")
+        near = did_you_mean(sys.argv[1], [*COMMANDS, "data"])
+        _fail(f"there is no command {sys.argv[1]!r}.{near}\n\n{usage}")
     else:
         sys.stdout.write(usage + "\n")
+
+
+def _data(words: list[str]) -> None:
+    """Run ``pdesurrogate data ...``; errors become one sentence."""
+    from .data.command import main as data
+
+    try:
+        data(words)
+    except (ValueError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        _fail(str(error))
 
 
 def run(command: str) -> None:

@@ -46,6 +46,16 @@ def missing_shards(path: Path) -> str:
     )
 
 
+def require_path(path: Path) -> None:
+    """Refuse a path where there is neither a file nor a folder.
+
+    Raises:
+        ValueError: naming the nearest names in the folder.
+    """
+    if not path.is_dir():
+        require_file(path)
+
+
 def require_file(path: Path) -> None:
     """Refuse a path that is not a file.
 
@@ -64,6 +74,8 @@ def require_file(path: Path) -> None:
         raise ValueError(f"there is no file {path}. {sentence}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file. It holds {listing(path)}.")
     raise ValueError(
         f"there is no file {path}. "
         + (f"Did you mean {' or '.join(near)}?" if near else f"The folder holds {listing(path.parent)}.")

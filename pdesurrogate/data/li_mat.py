@@ -9,31 +9,34 @@ section 5.3; files ``ns_V1e-3_N5000_T50``, ``ns_V1e-4_N10000_T30``, ``NavierStok
 
 from __future__ import annotations
 
-import hashlib
 import os
-import zlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import scipy.io
 from jaxtyping import Float32
-from scipy.io.matlab import MatReadError
 
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
 from . import DATASETS
+from .array_trajectories import content_digest
+from .containers import UNREADABLE, ContainerPool, refuses_damage, unreadable
 from .files import require_file
+from .recognition import FORMATS, Recognised
+from .splits import divided, first_and_last
 from .trajectories import DataSet, check_finite, check_frames
-from .views import Subset
 
 HEADER_BYTES = 128
 BLOCK_BYTES = 2**26
-UNREADABLE = (MatReadError, OSError, RuntimeError, EOFError, ValueError, TypeError, KeyError, zlib.error)
+EQUATION = (
+    "∂w/∂t + u·∇w = ν Δw + f on the unit torus, ∇·u = 0, w = ∇×u, f = 0.1 (sin(2π(x + y)) + cos(2π(x + y)))"
+)
 
 
 @DATASETS.register("li_mat")
+@refuses_damage
 def li_mat(
     path: str,
     viscosity: float,
@@ -42,6 +45,7 @@ def li_mat(
     test: int = 200,
     dt: float = 1.0,
     include_initial: bool = False,
+    split: Mapping[str, Any] | None = None,
 ) -> DataSet:
     """Li et al.'s Navier-Stokes data set, split by their rule: first N train, last M test.
 
@@ -57,46 +61,36 @@ def li_mat(
         dt: time between frames, checked against the file's ``t``.
         include_initial: whether to begin with the initial vorticity ``a`` (t = 0); published results begin
             with the first frame of ``u`` (t = 1).
+        split: another rule than the paper's, see `splits.divided`.
 
     Raises:
         ValueError: if the file is missing, damaged or of another layout, or has too few trajectories.
     """
-    if train < 1 or valid < 0 or test < 0:
-        raise ValueError(f"train={train}, valid={valid}, test={test}: needed are train >= 1, others >= 0.")
     whole = LiMat(path, viscosity=viscosity, dt=dt, include_initial=include_initial)
-    total = whole.num_trajectories
-    if train + valid + test > total:
-        raise ValueError(
-            f"{path} holds {total} trajectories; train={train}, valid={valid} and test={test} need "
-            f"{train + valid + test}. Splits must not share trajectories; lower one of them."
-        )
-    ranges = {
-        "train": range(train),
-        "valid": range(train, train + valid),
-        "test": range(total - test, total),
-    }
-    splits = {name: Subset(whole, indices) for name, indices in ranges.items() if len(indices)}
-    provenance = {
-        "path": str(path),
-        "format": f"MATLAB {whole.version}",
-        "viscosity": viscosity,
-        "splits": {name: [indices[0], indices[-1]] for name, indices in ranges.items() if len(indices)},
-    }
-    return DataSet(Path(path).stem, splits, provenance)
+    provenance = {"path": str(path), "format": f"MATLAB {whole.version}", "viscosity": viscosity}
+    return divided(
+        Path(path).stem,
+        whole,
+        split,
+        lambda total: first_and_last(total, train, valid, test, owner=str(path)),
+        provenance,
+    )
 
 
 class LiMat:
     """All trajectories of one of Li et al.'s ``.mat`` files, vorticity in frames ``(time, 1, y, x)``.
 
-    Version 5 is read as a whole, once per process, at the first access. Version 7.3 is HDF5, where the sample
-    axis comes last; it is read in blocks of samples. Both are quick in order and slow at random, so hold
-    the splits in memory (``cache=ram``) when training.
+    Both versions store numbers in MATLAB's order, in which the sample axis is the fastest: all frames of one
+    sample are spread over the whole file. They are read in blocks of samples, of some 64 MiB, and the last block is
+    kept. That is quick in order and slow at random, so hold the splits in memory (``cache=ram``) or have a copy
+    made (``rechunk``) when training.
 
     Args:
         path: the file; its header and not its name tells the version.
         viscosity: the viscosity ν.
         dt: time between frames.
         include_initial: whether the first frame is ``a``.
+        equation: the PDE as text.
 
     Attributes:
         version: ``"5"`` or ``"7.3"``.
@@ -109,6 +103,7 @@ class LiMat:
         viscosity: float,
         dt: float = 1.0,
         include_initial: bool = False,
+        equation: str = EQUATION,
     ) -> None:
         if not (np.isfinite(viscosity) and viscosity > 0):
             raise ValueError(f"viscosity is {viscosity}; it must be positive.")
@@ -117,7 +112,8 @@ class LiMat:
         self.version = mat_version(self.path)
         self.viscosity = viscosity
         self.include_initial = include_initial
-        self.spec = _spec(dt)
+        self.spec = _spec(dt, equation)
+        self._pool = ContainerPool()
         shapes, times = self._inspect()
         self.num_trajectories, nx, ny, num_stored = _check_shapes(self.path, shapes, include_initial)
         self.grid = (ny, nx)
@@ -144,9 +140,8 @@ class LiMat:
         return np.array([self.viscosity], dtype=np.float32)
 
     def checksum(self) -> str:
-        """Return the SHA-256 of the file's bytes, hexadecimal."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Return a digest of the file's bytes, hexadecimal."""
+        return content_digest(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_block": None}
@@ -154,32 +149,24 @@ class LiMat:
     def _inspect(self) -> tuple[dict[str, tuple[int, ...]], np.ndarray | None]:
         """Return the shape of every variable, in MATLAB's axis order, and the times; read little else."""
         try:
-            if self.version == "5":
-                shapes = {name: tuple(shape) for name, shape, _ in scipy.io.whosmat(self.path)}
-                found = scipy.io.loadmat(self.path, variable_names=["t"]) if "t" in shapes else {}
-                return shapes, found["t"].ravel() if found else None
-            with h5py.File(self.path, "r") as file:
-                shapes = {k: v.shape[::-1] for k, v in file.items() if isinstance(v, h5py.Dataset)}
-                return shapes, file["t"][()].ravel() if "t" in shapes else None
+            file = self._pool.get(self.path)
+            shapes = dict(file.shapes())
+            return shapes, file.read("t").ravel() if "t" in shapes else None
         except UNREADABLE as error:
             raise self._unreadable(error) from error
 
     def _read_block(self, trajectory: int) -> tuple[int, int, np.ndarray]:
-        """Read the trajectories around one: all of them from version 5, some 64 MiB from version 7.3."""
-        bytes_each = 4 * self.num_frames * self.grid[0] * self.grid[1]
+        """Read the trajectories around one, some 64 MiB."""
+        size = max(1, BLOCK_BYTES // (4 * self.num_frames * self.grid[0] * self.grid[1]))
+        first = trajectory // size * size
+        last = min(first + size, self.num_trajectories)
         names = ["a", "u"] if self.include_initial else ["u"]
         try:
-            if self.version == "5":
-                first, last = 0, self.num_trajectories
-                content = scipy.io.loadmat(self.path, variable_names=names)
-                pieces = [content[name] for name in names]
-            else:
-                with h5py.File(self.path, "r") as file:
-                    chunk = file["u"].chunks[-1] if file["u"].chunks else 1
-                    size = max(1, BLOCK_BYTES // (bytes_each * chunk)) * chunk
-                    first = trajectory // size * size
-                    last = min(first + size, self.num_trajectories)
-                    pieces = [file[name][..., first:last].T for name in names]
+            file = self._pool.get(self.path)
+            pieces = [
+                file.read(name, (slice(first, last), *[slice(None)] * (3 if name == "u" else 2)))
+                for name in names
+            ]
         except UNREADABLE as error:
             raise self._unreadable(error) from error
         # MATLAB's (sample, x, y, time) to (sample, time, y, x)
@@ -188,10 +175,9 @@ class LiMat:
         return first, last, np.ascontiguousarray(np.concatenate(frames, axis=1))
 
     def _unreadable(self, error: Exception) -> ValueError:
-        return ValueError(
-            f"{self.path} (MATLAB version {self.version}) cannot be read: {error or type(error).__name__}. It "
-            "is truncated or damaged; download it again."
-        )
+        if str(error).startswith(str(self.path)):
+            return ValueError(str(error))
+        return unreadable(self.path, f"MATLAB version {self.version}", error)
 
 
 def mat_version(path: Path) -> str:
@@ -212,18 +198,26 @@ def mat_version(path: Path) -> str:
     return {b"\x01": "5", b"\x02": "7.3"}[major]
 
 
-def _spec(dt: float) -> DataSpec:
+def _spec(dt: float, equation: str) -> DataSpec:
     vorticity = Field("vorticity", kind="pseudoscalar", long_name="vorticity")
     return DataSpec(
         fields=(vorticity,),
         axes=(Axis("y", 1.0), Axis("x", 1.0)),
         dt=dt,
         parameters=(Parameter("viscosity", long_name="kinematic viscosity"),),
-        equation=(
-            "∂w/∂t + u·∇w = ν Δw + f on the unit torus, ∇·u = 0, w = ∇×u, "
-            "f = 0.1 (sin(2π(x + y)) + cos(2π(x + y)))"
-        ),
+        equation=equation,
     )
+
+
+@FORMATS.register("li_mat")
+def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
+    """Recognise a MATLAB file with ``u`` (sample, x, y, time); the viscosity is read from its name, as Li et al. do."""
+    shapes = look.shapes(path)
+    if look.kind(path) not in ("mat5", "mat7.3") or len(shapes.get("u", ())) != 4:
+        return None
+    named = re.search(r"[Vv](\d+(?:\.\d+)?e-\d+|0\.\d+)", path.stem)
+    options = {"path": str(path), "viscosity": float(named[1]) if named else None}
+    return options if shapes["u"][0] >= 1200 else {**options, "split": {"rule": "trajectory"}}
 
 
 def _check_shapes(

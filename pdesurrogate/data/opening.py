@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from . import DATASETS
 from .datamodule import TrajectoryDataModule
+from .rechunked import rechunked
+from .trajectories import DataSet
 
 # Keys of a data section that say how windows are cut and batched; the rest describes the data set.
 LOADING = frozenset(
     {"history", "horizon", "stride", "grid", "regrid", "batch_size", "num_workers", "cache", "seed"}
 )
 _GENERATOR = "generator"  # how the set is made, for the solver; of no concern to a reader
+_RECHUNK = "rechunk"  # the folder of copies in our store, which are quick to read at random
 
 
 def open_data(
@@ -26,7 +30,8 @@ def open_data(
     """Open a data set and wrap it in a data module.
 
     Args:
-        section: the ``data`` section: ``kind``, the data set's options and the loading options.
+        section: the ``data`` section: ``kind``, the data set's options, the loading options, and perhaps ``rechunk``, a
+            folder: windows are then read from a copy in our store, made there once.
         num_steps: model steps per training sample; windows carry that many horizons of future.
         seed: of the shuffling.
         ranks_per_window: consecutive ranks that read the same windows.
@@ -35,12 +40,24 @@ def open_data(
     Raises:
         ValueError: for an unknown kind or option, and whatever the reader refuses.
     """
-    if "kind" not in section:
-        raise ValueError("the data section has no kind; choose a data set by data=NAME.")
     loading = {k: v for k, v in section.items() if k in LOADING}
-    options = {k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR}}
-    dataset = DATASETS.build(section["kind"], **options)
+    dataset = open_dataset(section)
+    if folder := section.get(_RECHUNK):
+        dataset = rechunked(dataset, Path(folder))
     loading["horizon"] = loading.get("horizon", 1) * num_steps
     return TrajectoryDataModule(
         dataset, **{"seed": seed, **loading}, ranks_per_window=ranks_per_window, augment=augment
     )
+
+
+def open_dataset(section: Mapping[str, Any]) -> DataSet:
+    """Open the data set of a ``data`` section as it lies in its files; the loading options do not matter.
+
+    Raises:
+        ValueError: for an unknown kind or option, and whatever the reader refuses.
+    """
+    if "kind" not in section:
+        raise ValueError("the data section has no kind; choose a data set by data=NAME.")
+    options = {k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR, _RECHUNK}}
+    dataset: DataSet = DATASETS.build(section["kind"], **options)
+    return dataset

@@ -21,7 +21,9 @@ from jaxtyping import Float32
 from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
+from .chunk_reader import ChunkReader
 from .files import listing, missing_shards, require_file
+from .recognition import FORMATS, Recognised
 from .store_layout import CHECKSUM, TIME, WRITTEN, crc32, format_of
 from .store_writer import StoreWriter
 from .trajectories import DataSet, check_finite, check_frames
@@ -48,7 +50,7 @@ class StoredTrajectories:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._handle: tuple[int, h5py.File] | None = None
+        self._handle: tuple[int, h5py.File, ChunkReader | None] | None = None
         require_file(self.path)
         with _open(self.path) as file:
             self.spec = _read_spec(self.path, file)
@@ -110,8 +112,12 @@ class StoredTrajectories:
     def _read(self, trajectory: int, start: int, stop: int) -> np.ndarray:
         frames = np.empty((stop - start, self.spec.num_channels, *self.grid), dtype=np.float32)
         try:
+            file, chunks = self._opened
+            if chunks is not None:
+                chunks.read(trajectory, start, stop, frames)
+                return frames
             for channel, name in enumerate(self.spec.channel_names):
-                frames[:, channel] = self._file[name][trajectory, start:stop]
+                frames[:, channel] = file[name][trajectory, start:stop]
         except (OSError, RuntimeError) as error:
             raise ValueError(
                 f"{self.path}: trajectory {trajectory} cannot be read ({error}). Copy or generate "
@@ -120,11 +126,12 @@ class StoredTrajectories:
         return frames
 
     @property
-    def _file(self) -> h5py.File:
-        """This process's handle; a forked child opens its own."""
+    def _opened(self) -> tuple[h5py.File, ChunkReader | None]:
+        """This process's handle, and what reads its chunks directly; a forked child opens its own."""
         if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), _open(self.path))
-        return self._handle[1]
+            file = _open(self.path)
+            self._handle = (os.getpid(), file, ChunkReader.of(file, self.spec.channel_names))
+        return self._handle[1], self._handle[2]
 
 
 @DATASETS.register("store")
@@ -155,6 +162,20 @@ def store(root: str, splits: Mapping[str, str] | None = None) -> DataSet:
         **{split: {"file": names[split], **file.attributes} for split, file in files.items()},
     }
     return DataSet(folder.name, files, provenance)
+
+
+@FORMATS.register("store")
+def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
+    """Recognise a file of the store, or a folder with such files under the names of splits."""
+    if look.kind(path) == "folder":
+        there = {split: name for split, name in DEFAULT_SPLITS.items() if (path / name).is_file()}
+        inside = [path / name for name in there.values()]
+        return {"root": str(path), "splits": there} if inside and _is_stored(inside[0], look) else None
+    return {"root": str(path.parent), "splits": {"train": path.name}} if _is_stored(path, look) else None
+
+
+def _is_stored(path: Path, look: Recognised) -> bool:
+    return look.kind(path) == "hdf5" and "spec" in look.attributes(path) and WRITTEN in look.shapes(path)
 
 
 def _open(path: Path) -> h5py.File:

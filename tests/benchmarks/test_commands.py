@@ -15,6 +15,7 @@ from benchmarks import (
     gfno,
     gpu,
     halo_error,
+    loading,
     machine,
     multigrid,
     optimiser,
@@ -313,3 +314,33 @@ def test_a_boosted_forecast_is_measured_against_the_sum_of_its_stages(tmp_path):
     assert sizes["one model of all parameters"] == pytest.approx(sizes["stage 1"] + sizes["stage 2"], rel=0.4)
     assert found["equality"]["output"] < 1e-5
     assert "specboost" in tables.page({"boost": found})
+
+
+SMALL_WINDOWS = ["grid=8", "trajectories=2", "frames=6", "history=2", "windows=6", "batch=4"]
+
+
+def test_loading_is_measured_on_windows_that_are_equal(tmp_path):
+    loading.main(
+        [
+            "grid=8",
+            "trajectories=2",
+            "frames=6",
+            "history=2",
+            "windows=6",
+            "batch=4",
+            "repeats=2",
+            "name=tiny",
+        ]
+    )
+    found = result(tmp_path, "tiny")
+    assert {"PDEArena", "neuraloperator"} <= set(found["phases"])
+    assert set(found["equality"].values()) == {0.0}
+    for table in found["phases"].values():
+        assert table[loading.STORE]["speedup"]["median"] > 0
+    assert loading.READER in tables.page({"tiny": found})
+
+
+@pytest.mark.parametrize("word", ["grid=0", "frames=4", "clock=moon"])
+def test_loading_refuses_options_that_make_no_measurement(word):
+    with pytest.raises(OptionError):
+        loading.main([word])
