@@ -65,7 +65,7 @@ class GroupFourierLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.first, self.norm, self.order, self.num_modes = first, norm, len(group), tuple(num_modes)
-        self.engine = {"backend": backend, "precision": precision}
+        self.engine: dict[str, Any] = {"backend": backend, "precision": precision}
         shape: dict[str, Any] = {
             "in_channels": in_channels,
             "out_channels": out_channels,

@@ -97,8 +97,8 @@ class TransferMap:
                 grad += _transposed(response[some], total.flatten(1))
                 torch.bmm(gradient[some], matrices.mH, out=grad_modes[some])
         if self.waves is not None:
-            mixing, some = ChannelMixing(self.waves), modes[there]
-            grad_some, grads = mixing.backward(some, [], gradient[there])
+            mixing, waves = ChannelMixing(self.waves), modes[there]
+            grad_some, grads = mixing.backward(waves, [], gradient[there])
             grad_modes.index_add_(0, there, grad_some)
             grad_waves = grads[0]
         return grad_modes, [grad_waves, grad.view_as(weights), None]
