@@ -27,8 +27,9 @@ SECONDS_PER_TAP = {"native": 5.5e-11, "cpu": 6e-10, "cuda": 1e-13}
 SECONDS_PER_PRODUCT = {"native": 2.5e-11, "cpu": 4e-11, "cuda": 4e-14}
 """Seconds per tap, channel and point; per product of real numbers in a matrix that acts on points or modes.
 
-Measured in float32 on one core of a server CPU with AVX-512, ``native`` by the compiled library and ``cpu`` by the
-operations of PyTorch. Predicted for an H200 from its rates, and measured on none."""
+Measured in float32 on one core of server CPUs with AVX-512: taps, and products by PyTorch (``cpu``), on a Zen 4;
+products by the compiled library (``native``) from one timing on a Sapphire Rapids under load. Predicted
+for an H200 from its rates, and measured on none."""
 
 
 def choose_route(route: str, bank: FilterBank, ends: tuple[str, ...], v: Tensor, weights: Tensor) -> str:
