@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import (
     calibrate,
+    factformer,
     gpu,
     halo_error,
     machine,
@@ -39,6 +40,7 @@ def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(optimiser, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(calibrate, "tune_allocator", lambda kind: kind)
     monkeypatch.setattr(multigrid, "tune_allocator", lambda kind: kind)
+    monkeypatch.setattr(factformer, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -243,3 +245,35 @@ def test_calibration_prints_an_entry_of_the_cost_model(capsys):
     assert all(set(costs) == {"work", "bytes", "far_bytes", "calls"} for costs in found["cpu"].values())
     assert all(value >= 0 for costs in found["cpu"].values() for value in costs.values())
     assert all(sum(costs.values()) > 0 for costs in found["cpu"].values())
+
+
+FACTORISED = [
+    "width=8",
+    "depth=1",
+    "heads=1",
+    "head_dim=8",
+    "history=1",
+    "horizon=1",
+    "repeats=1",
+    "peak=false",
+]
+
+
+def test_the_memory_modes_of_attention_along_axes_are_compared_and_measured(tmp_path):
+    factformer.main([*FACTORISED, "grid=8", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert set(found["phases"]["step"]) == {f"pdesurrogate, {mode}" for mode in ("speed", "lean", "minimal")}
+    assert found["equality"]["gradient"] < 1e-3
+    assert "pdesurrogate, minimal" in tables.page({"tiny": found})
+
+
+def test_the_cost_of_attention_along_axes_is_followed_as_the_grid_is_refined(tmp_path):
+    factformer.main([*FACTORISED, "scaling=8,16", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert found["phases"]["forward + backward"]["16 x 16"]["nanoseconds a point"] > 0
+    assert "With the number of points grow time as its power" in tables.page({"tiny": found})
+
+
+def test_a_folder_without_the_authors_code_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="a clone of github.com/BaratiLab/FactFormer"):
+        factformer.main([*FACTORISED, "grid=8", f"factformer={tmp_path}"])
