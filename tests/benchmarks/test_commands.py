@@ -275,5 +275,5 @@ def test_the_cost_of_attention_along_axes_is_followed_as_the_grid_is_refined(tmp
 
 
 def test_a_folder_without_the_authors_code_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="a clone of github.com/BaratiLab/FactFormer"):
+    with pytest.raises(OptionError, match=r"a clone of github\.com/BaratiLab/FactFormer"):
         factformer.main([*FACTORISED, "grid=8", f"factformer={tmp_path}"])
