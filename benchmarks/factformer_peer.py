@@ -2,7 +2,8 @@
 
 As released (github.com/BaratiLab/FactFormer, March 2024) it stops at the first residual: the normalisation of heads
 returns points in a row instead of on the grid. Its output gets the grid's shape back here, which is all that is
-changed; positions are given to it and are those of ours.
+changed; positions are given to it and are those of ours. Its imports need einops, h5py, matplotlib, psutil, PyYAML and
+tqdm.
 """
 
 from __future__ import annotations

@@ -67,6 +67,9 @@ def _section(result: Mapping[str, Any]) -> str:
             f"{found['error of Li et al.']:g}, ours no larger), a trajectory is **{ratio:.0f}x** cheaper.",
             "",
         ]
+    if result.get("slopes"):
+        grown = " and ".join(f"{name} as its power {power:g}" for name, power in result["slopes"].items())
+        lines += [f"With the number of points grow {grown}.", ""]
     lines += [_conditions(result), ""]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import (
     calibrate,
+    factformer,
     gfno,
     gpu,
     halo_error,
@@ -39,14 +40,18 @@ TINY = ["grid=8", "num_modes=4", "width=4", "batch=2", "repeats=2", "model.depth
 @pytest.fixture(autouse=True)
 def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
-    monkeypatch.setattr(step, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(spectral, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(optimiser, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(calibrate, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(gfno, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(multigrid, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(specboost, "tune_allocator", lambda kind: kind)
-    monkeypatch.setattr(transform_once, "tune_allocator", lambda kind: kind)
+    for command in (
+        calibrate,
+        factformer,
+        gfno,
+        multigrid,
+        optimiser,
+        specboost,
+        spectral,
+        step,
+        transform_once,
+    ):
+        monkeypatch.setattr(command, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -344,3 +349,35 @@ def test_loading_is_measured_on_windows_that_are_equal(tmp_path):
 def test_loading_refuses_options_that_make_no_measurement(word):
     with pytest.raises(OptionError):
         loading.main([word])
+
+
+FACTORISED = [
+    "width=8",
+    "depth=1",
+    "heads=1",
+    "head_dim=8",
+    "history=1",
+    "horizon=1",
+    "repeats=1",
+    "peak=false",
+]
+
+
+def test_the_memory_modes_of_attention_along_axes_are_compared_and_measured(tmp_path):
+    factformer.main([*FACTORISED, "grid=8", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert set(found["phases"]["step"]) == {f"pdesurrogate, {mode}" for mode in ("speed", "lean", "minimal")}
+    assert found["equality"]["gradient"] < 1e-3
+    assert "pdesurrogate, minimal" in tables.page({"tiny": found})
+
+
+def test_the_cost_of_attention_along_axes_is_followed_as_the_grid_is_refined(tmp_path):
+    factformer.main([*FACTORISED, "scaling=8,16", "name=tiny"])
+    found = result(tmp_path, "tiny")
+    assert found["phases"]["forward + backward"]["16 x 16"]["nanoseconds a point"] > 0
+    assert "With the number of points grow time as its power" in tables.page({"tiny": found})
+
+
+def test_a_folder_without_the_authors_code_is_refused(tmp_path):
+    with pytest.raises(OptionError, match=r"a clone of github\.com/BaratiLab/FactFormer"):
+        factformer.main([*FACTORISED, "grid=8", f"factformer={tmp_path}"])
