@@ -25,7 +25,7 @@ from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .memory import peak_of, peaks_in_new_process
 from .models import activation_bytes, box_spec
-from .options import OptionError, parse_options, require_one_of, run_command
+from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 
 WHOLE = "specboost"
@@ -52,9 +52,7 @@ class BoostOptions:
     peak_only: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("grid", "width", "num_modes", "batch", "threads", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "grid", "width", "num_modes", "batch", "threads", "repeats")
         if self.stages < 2:
             raise OptionError(f"stages is {self.stages}; boosting has at least 2.")
         require_one_of("clock", self.clock, ["auto", *CLOCKS])
