@@ -24,6 +24,7 @@ from . import METRICS
 from .areas import area_shares, slope_norms
 
 
+@METRICS.register("nrmse")
 @METRICS.register("relative_l2")
 def relative_l2(
     prediction: Float[Tensor, "batch time channel *space"],
@@ -33,11 +34,11 @@ def relative_l2(
     """Relative L2 error ``‖p - t‖ / ‖t‖`` over space, for each sample, time and field.
 
     The measure of Li et al. (2021, "Fourier Neural Operator for Parametric PDEs", ICLR, section 5). Per
-    sample and field it equals the nRMSE of PDEBench (Takamoto et al. 2022, section 4).
+    sample and field it equals the nRMSE of PDEBench (Takamoto et al. 2022, section 4), and goes by that name too.
     """
-    _check(prediction, target, spec)
-    prediction, target = _at_least_single(prediction), _at_least_single(target)
-    return ratio_of_norms(_field_norms(prediction - target, spec), _field_norms(target, spec))
+    check_shapes(prediction, target, spec)
+    prediction, target = at_least_single(prediction), at_least_single(target)
+    return ratio_to(field_norms(prediction - target, spec), field_norms(target, spec))
 
 
 @METRICS.register("vrmse")
@@ -51,10 +52,10 @@ def vrmse(
     Unlike the relative L2 error it is not flattered by a large mean: predicting the mean scores 1. The
     VRMSE of The Well (Ohana et al. 2024, NeurIPS Datasets and Benchmarks, section 4), without its epsilon.
     """
-    _check(prediction, target, spec)
-    prediction, target = _at_least_single(prediction), _at_least_single(target)
-    fluctuation = target - _means(target, spec)
-    return ratio_of_norms(_field_norms(prediction - target, spec), _field_norms(fluctuation, spec))
+    check_shapes(prediction, target, spec)
+    prediction, target = at_least_single(prediction), at_least_single(target)
+    fluctuation = target - spatial_means(target, spec)
+    return ratio_to(field_norms(prediction - target, spec), field_norms(fluctuation, spec))
 
 
 @METRICS.register("h1")
@@ -71,9 +72,9 @@ def h1(
     second-order differences on others. On a sphere ``L`` is the circumference and a harmonic of degree ``l`` weighs
     ``1 + l(l+1)``; see `pdesurrogate.metrics.areas.slope_norms` for winds.
     """
-    _check(prediction, target, spec)
-    prediction, target = _at_least_single(prediction), _at_least_single(target)
-    return ratio_of_norms(_sobolev_norms(prediction - target, spec), _sobolev_norms(target, spec))
+    check_shapes(prediction, target, spec)
+    prediction, target = at_least_single(prediction), at_least_single(target)
+    return ratio_to(_sobolev_norms(prediction - target, spec), _sobolev_norms(target, spec))
 
 
 def field_slices(spec: DataSpec) -> list[slice]:
@@ -87,7 +88,12 @@ def field_slices(spec: DataSpec) -> list[slice]:
     return slices
 
 
-def _check(prediction: Tensor, target: Tensor, spec: DataSpec) -> None:
+def check_shapes(prediction: Tensor, target: Tensor, spec: DataSpec) -> None:
+    """Refuse fields that are not of one shape, or not the spec's.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
     if (
         prediction.shape != target.shape
         or target.ndim != 3 + spec.ndim
@@ -99,21 +105,21 @@ def _check(prediction: Tensor, target: Tensor, spec: DataSpec) -> None:
         )
 
 
-def _at_least_single(u: Tensor) -> Tensor:
-    """Sums over a grid overflow and lose digits in half precision."""
+def at_least_single(u: Tensor) -> Tensor:
+    """Return a field in float32 at least: sums over a grid overflow and lose digits in half precision."""
     return u.float() if u.dtype in (torch.float16, torch.bfloat16) else u
 
 
-def _means(u: Tensor, spec: DataSpec) -> Tensor:
-    """Mean over space, with axes of size one in its place."""
+def spatial_means(u: Tensor, spec: DataSpec) -> Tensor:
+    """Return the mean over space, by area on a sphere, with axes of size one in its place."""
     space = tuple(range(-spec.ndim, 0))
     if spec.geometry == "sphere":
         return (u * area_shares(spec, u.shape[3:], u.dtype, u.device)).sum(space, keepdim=True)
     return u.mean(space, keepdim=True)
 
 
-def _field_norms(u: Tensor, spec: DataSpec) -> Tensor:
-    """Norm over space and components: ``(batch, time, channel, *space) -> (batch, time, field)``."""
+def field_norms(u: Tensor, spec: DataSpec) -> Tensor:
+    """Return the norm over space and components: ``(batch, time, channel, *space) -> (batch, time, field)``."""
     if spec.geometry == "sphere":
         u = u * area_shares(spec, u.shape[3:], u.dtype, u.device).sqrt()
     return torch.stack(
@@ -125,20 +131,20 @@ def _sobolev_norms(u: Tensor, spec: DataSpec) -> Tensor:
     if spec.geometry == "sphere":
         grid = spherical_grid(spec, u.shape[3:])
         slopes = torch.stack([slope_norms(u[:, :, part], grid) for part in field_slices(spec)], dim=-1)
-        return torch.linalg.vector_norm(torch.stack([_field_norms(u, spec), slopes], dim=-1), dim=-1)
+        return torch.linalg.vector_norm(torch.stack([field_norms(u, spec), slopes], dim=-1), dim=-1)
     scale = max(spec.lengths) / (2 * math.pi)
-    terms = [_field_norms(u, spec)]
+    terms = [field_norms(u, spec)]
     for dim, axis in zip(range(-spec.ndim, 0), spec.axes, strict=True):
         if axis.boundary == "periodic":
             slope = derivative(u, dim, axis.length)
         else:
             (slope,) = torch.gradient(u, spacing=axis.length / u.shape[dim], dim=dim, edge_order=2)
-        terms.append(scale * _field_norms(slope, spec))
+        terms.append(scale * field_norms(slope, spec))
     return torch.linalg.vector_norm(torch.stack(terms, dim=-1), dim=-1)
 
 
-def ratio_of_norms(error: Float[Tensor, "*any"], scale: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Return a relative error; where the scale is zero, 0 for no error and infinity for any other."""
+def ratio_to(error: Tensor, scale: Tensor) -> Tensor:
+    """Return ``error / scale``; where the scale vanishes, 0 for no error and infinity for any other."""
     vanishes = scale == 0
     ratio = error / torch.where(vanishes, torch.ones_like(scale), scale)
     return torch.where(vanishes & (error > 0), torch.full_like(ratio, math.inf), ratio)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.special import stdtrit
@@ -168,6 +169,47 @@ def mean_interval(values: Float[Tensor, "sample *rest"], level: float = 0.95) ->
     reach = quantile * values.std(0, correction=1) / math.sqrt(n)
     ends = torch.stack([values.mean(0) - reach, values.mean(0) + reach])
     return torch.where(ends.isfinite().all(0), ends, math.nan)
+
+
+def bootstrap_interval(
+    values: Float[Tensor, " sample"], statistic: str = "mean", level: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
+    """Return a bootstrap interval over samples, drawn with replacement by a fixed seed.
+
+    Of a mean by the bias-corrected accelerated percentiles (BCa), of a median by plain ones, which allow for infinite
+    values: times that lie beyond the horizon. Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 13
+    and 14. Unlike `mean_interval` it supposes no shape of the distribution, and covers less than it says for few
+    samples. For fewer than `FEWEST_SAMPLES`, and for a mean of infinite values, both ends are NaN.
+
+    Args:
+        values: one number a sample; for a paired comparison the difference of two contenders on each sample.
+        statistic: ``"mean"`` or ``"median"``.
+        level: how often the interval is to cover the statistic.
+        resamples: number of resamples.
+
+    Raises:
+        ValueError: for another statistic, or a level that is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; a confidence level lies between 0 and 1, such as 0.95.")
+    if statistic not in ("mean", "median"):
+        raise ValueError(f"statistic is {statistic!r}; allowed: 'mean', 'median'.")
+    sample = values.double().numpy()
+    if len(sample) < FEWEST_SAMPLES or (statistic == "mean" and not np.isfinite(sample).all()):
+        return math.nan, math.nan
+    if (sample == sample[0]).all():
+        return float(sample[0]), float(sample[0])
+    if statistic == "median":
+        draws = np.random.default_rng(0).integers(len(sample), size=(resamples, len(sample)))
+        medians = np.sort(sample[draws], axis=1)[:, (len(sample) - 1) // 2 : len(sample) // 2 + 1].mean(1)
+        ends = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+        return float(ends[0]), float(ends[1])
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (sample,), np.mean, confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def plain(values: Tensor | float) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..fields import Batch, DataSpec
 from ..metrics import field_slices, relative_l2
-from ..metrics.norms import ratio_of_norms
+from ..metrics.norms import ratio_to
 from ..surrogate import Surrogate
 from .unrolls import OneStep, Unroll
 
@@ -68,7 +68,7 @@ class AmplitudeLoss:
         size = batch.future.flatten(3).square().mean(-1)
         return torch.stack(
             [
-                ratio_of_norms(
+                ratio_to(
                     torch.linalg.vector_norm(difference[:, :, part].flatten(2), dim=-1),
                     size[:, :, part].sum(-1).sqrt(),
                 )

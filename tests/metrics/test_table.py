@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from pdesurrogate.metrics import MetricTable
-from pdesurrogate.metrics.table import mean_interval
+from pdesurrogate.metrics.table import bootstrap_interval, mean_interval
 
 
 def _values() -> torch.Tensor:
@@ -101,3 +101,22 @@ def test_two_ranks_give_the_table_of_one_to_the_last_bit(tmp_path):
     alone.add(range(7), _values())
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == alone.gathered().to_dict()
+
+
+def test_the_bootstrap_interval_of_a_mean_covers_it_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(200, 30, generator=generator, dtype=torch.float64)
+    inside = [low <= 0 <= high for low, high in (bootstrap_interval(row, resamples=400) for row in samples)]
+    assert 0.88 <= sum(inside) / len(inside) <= 0.99
+
+
+def test_the_bootstrap_interval_of_a_median_allows_for_times_beyond_the_horizon():
+    times = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, math.inf, math.inf])
+    low, high = bootstrap_interval(times, "median")
+    assert 1.0 <= low <= 4.5
+    assert high == math.inf
+    assert all(math.isnan(end) for end in bootstrap_interval(times))
+    assert bootstrap_interval(torch.full((6,), 2.0)) == (2.0, 2.0)
+    assert all(math.isnan(end) for end in bootstrap_interval(times[:4]))
+    with pytest.raises(ValueError, match="'median'"):
+        bootstrap_interval(times, "mode")
