@@ -12,6 +12,8 @@ from ..metrics import MetricTable
 from .contenders import Contender
 from .truth import Truth
 
+_LONGEST_FILM = 16  # frames; more only makes the page heavy
+
 
 @dataclass(frozen=True)
 class Case:
@@ -23,6 +25,8 @@ class Case:
         error: its rollout error.
         leads: which frames after the start, counted from 1.
         truth, prediction: those frames.
+        film_leads: which frames the film shows.
+        film_truth, film_prediction: those frames.
         undefined: whether an infinite error comes from a truth that vanishes.
     """
 
@@ -32,12 +36,21 @@ class Case:
     leads: tuple[int, ...]
     truth: Float[Tensor, "lead channel *space"]
     prediction: Float[Tensor, "lead channel *space"]
+    film_leads: tuple[int, ...]
+    film_truth: Float[Tensor, "film channel *space"]
+    film_prediction: Float[Tensor, "film channel *space"]
     undefined: bool = False
 
 
 def shown_leads(horizon: int) -> tuple[int, ...]:
     """Return at most four lead times: the first, two between, the last."""
     return tuple(sorted({1, max(1, horizon // 4), max(1, horizon // 2), horizon}))
+
+
+def film_leads(horizon: int) -> tuple[int, ...]:
+    """Return at most 16 lead times for a film, as even as whole frames allow, with the first and the last."""
+    count = min(horizon, _LONGEST_FILM)
+    return tuple(dict.fromkeys(round(1 + i * (horizon - 1) / max(count - 1, 1)) for i in range(count)))
 
 
 @torch.no_grad()
@@ -54,21 +67,25 @@ def show_cases(contender: Contender, truth: Truth, table: MetricTable, horizon: 
     cases = []
     for row, rank in chosen.items():
         trajectory = table.samples[row]
-        target, prediction = _replay(contender, truth, trajectory, horizon)
+        frames = _replay(contender, truth, trajectory, horizon)
         error = float(table.per_sample()[row])
-        leads = shown_leads(horizon)
-        cases.append(Case(rank, trajectory, error, leads, target, prediction, table.undefined))
+        stills, film = (
+            (
+                leads,
+                *(torch.stack([pair[side] for n, pair in frames.items() if n in leads]) for side in (0, 1)),
+            )
+            for leads in (shown_leads(horizon), film_leads(horizon))
+        )
+        cases.append(Case(rank, trajectory, error, *stills, *film, undefined=table.undefined))
     return cases
 
 
-def _replay(contender: Contender, truth: Truth, trajectory: int, horizon: int) -> tuple[Tensor, Tensor]:
+def _replay(
+    contender: Contender, truth: Truth, trajectory: int, horizon: int
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return truth and prediction at every lead time that is shown."""
     ids = [trajectory]
     forecast = contender.forecast(truth.frames(ids, 0, truth.lead_in), truth.parameters(ids), horizon)
-    wanted = shown_leads(horizon)
-    true_frames, predicted = [], []
-    pairs = zip(truth.after_lead_in(ids, horizon), forecast, strict=True)
-    for lead, (target, prediction) in enumerate(pairs, start=1):
-        if lead in wanted:
-            true_frames.append(target[0].cpu())
-            predicted.append(prediction[0].cpu())
-    return torch.stack(true_frames), torch.stack(predicted)
+    wanted = {*shown_leads(horizon), *film_leads(horizon)}
+    pairs = enumerate(zip(truth.after_lead_in(ids, horizon), forecast, strict=True), start=1)
+    return {lead: (target[0].cpu(), frame[0].cpu()) for lead, (target, frame) in pairs if lead in wanted}

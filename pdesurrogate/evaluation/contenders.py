@@ -1,4 +1,4 @@
-"""What is compared: surrogates on the grid of the truth, a coarse run that is resampled, and persistence.
+"""What is compared: surrogates on the grid of the truth, a run at the training grid that is resampled, persistence.
 
 Every contender forecasts on the grid of the history that it is given, so that all of them are scored by the
 same code against the same truth.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from ..fields.spherical.resampling import resample_sphere
 from ..models.specboost import SpecBoost
 from ..surrogate import Surrogate
 
+PROTOCOLS = ("native", "spectral")
+
 
 @runtime_checkable
 class Contender(Protocol):
@@ -28,8 +31,8 @@ class Contender(Protocol):
 
     Attributes:
         label: what tables and legends call it.
-        role: ``"main"``, ``"compared"``, ``"stage"`` (of one of them), ``"coarse"`` or ``"persistence"``; decides the
-            colour.
+        role: ``"main"``, ``"compared"``, ``"stage"`` (of one of them), ``"coarse"``, ``"ensemble"`` or
+            ``"persistence"``; decides the colour.
         history: number of frames that it needs.
     """
 
@@ -56,19 +59,26 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Native:
-    """A surrogate that works on the grid of the truth itself."""
+    """A surrogate that works on the grid of the truth itself.
+
+    Attributes:
+        only: the one grid on which it is to run; None for every grid that the model takes.
+    """
 
     surrogate: Surrogate
     label: str
     path: Path
     role: str = "main"
+    only: tuple[int, ...] | None = None
     history: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "history", self.surrogate.history)
 
     def refuses(self, grid: tuple[int, ...]) -> str:
-        """Return what the model says against this grid."""
+        """Return what the model, or the protocol, says against this grid."""
+        if self.only is not None and grid != self.only:
+            return "protocol=spectral asks for runs at the training grid alone."
         try:
             self.surrogate.check_grid(grid)
         except ValueError as error:
@@ -117,10 +127,7 @@ class Coarse:
         """At the training grid it is the model itself; spectral resampling needs a periodic box or a sphere."""
         if grid == self.training_grid:
             return "the same as the model itself on its training grid."
-        spec = self.native.surrogate.spec
-        if not spec.is_periodic and spec.geometry != "sphere":
-            return "spectral resampling needs periodic axes."
-        return ""
+        return "" if can_resample(self.native.surrogate.spec) else "spectral resampling needs periodic axes."
 
     def forecast(
         self,
@@ -130,12 +137,17 @@ class Coarse:
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
         """Yield the rollout of the training grid on the grid of ``history``."""
         spec, grid = self.native.surrogate.spec, tuple(history.shape[3:])
-        restricted = _on_grid(history[:, -self.history :], spec, self.training_grid)
+        restricted = on_other_grid(history[:, -self.history :], spec, self.training_grid)
         for frame in self.native.surrogate.rollout(restricted, parameters, steps):
-            yield _on_grid(frame, spec, grid)
+            yield on_other_grid(frame, spec, grid)
 
 
-def _on_grid(
+def can_resample(spec: DataSpec) -> bool:
+    """Return whether fields can be taken to other grids without error: on periodic boxes and on spheres."""
+    return spec.is_periodic or spec.geometry == "sphere"
+
+
+def on_other_grid(
     frames: Float[Tensor, "*lead_and_space"], spec: DataSpec, grid: tuple[int, ...]
 ) -> Float[Tensor, "*lead_and_grid"]:
     """Return fields on another grid, by the waves or the spherical harmonics that it carries."""
@@ -168,23 +180,80 @@ class Persistence:
             yield history[:, -1]
 
 
-def line_up(main: tuple[Path, Surrogate], compared: Sequence[tuple[Path, Surrogate]]) -> list[Contender]:
+@dataclass(frozen=True)
+class Joined:
+    """Several artifacts as one: the mean of their rollouts, each of which feeds on its own output.
+
+    Attributes:
+        members: the surrogates, such as seeds of one model.
+    """
+
+    members: tuple[Native, ...]
+    role: str = "ensemble"
+    label: str = field(init=False)
+    history: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", f"Ensemble of {len(self.members)} artifacts")
+        object.__setattr__(self, "history", max(member.history for member in self.members))
+
+    def refuses(self, grid: tuple[int, ...]) -> str:
+        """Return what the first member says that cannot take this grid."""
+        return next((reason for member in self.members if (reason := member.refuses(grid))), "")
+
+    def forecast(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        parameters: Float[Tensor, "batch parameter"],
+        steps: int,
+    ) -> Iterator[Float[Tensor, "batch channel *space"]]:
+        """Yield the mean over members."""
+        rollouts = [member.forecast(history, parameters, steps) for member in self.members]
+        for frames in zip(*rollouts, strict=True):
+            yield torch.stack(frames).mean(0)
+
+
+def line_up(
+    main: tuple[Path, Surrogate],
+    compared: Sequence[tuple[Path, Surrogate]],
+    joined: Sequence[tuple[Path, Surrogate]] = (),
+    protocol: Sequence[str] = PROTOCOLS,
+) -> list[Contender]:
     """Return all rows: the model and its rivals, each followed by its coarse run and its stages, then persistence.
 
     A surrogate that does not say on which grid it was trained has no coarse run. The stages of a boosted model are
     what it forecast after each of them, but for the last, which is the model.
+
+    Args:
+        main: the surrogate under test, and its file.
+        compared: its rivals.
+        joined: artifacts that make an ensemble with the main one.
+        protocol: how models run on other grids than that of their training: ``"native"`` (there), ``"spectral"`` (at
+            the training grid, resampled), or both.
     """
     everyone = [main, *compared]
     rows: list[Contender] = []
     for (path, surrogate), label in zip(everyone, _labels(everyone), strict=True):
-        native = Native(surrogate, label, path, role="compared" if rows else "main")
+        trained = surrogate.provenance.get("training_grid")
+        only = tuple(trained) if trained and "native" not in protocol else None
+        native = Native(surrogate, label, path, role="compared" if rows else "main", only=only)
         rows.append(native)
-        if "training_grid" in surrogate.provenance:
-            rows.append(Coarse(native, tuple(surrogate.provenance["training_grid"])))
+        if trained and ("spectral" in protocol or runs_elsewhere(surrogate)):
+            rows.append(Coarse(native, tuple(trained)))
         if isinstance(surrogate.model, SpecBoost):
             *earlier, _ = surrogate.members().items()
-            rows += [Native(member, f"{label}, {name}", path, role="stage") for name, member in earlier]
+            rows += [
+                Native(member, f"{label}, {name}", path, role="stage", only=only) for name, member in earlier
+            ]
+    if joined:
+        members = [Native(surrogate, "", path, role="member") for path, surrogate in (main, *joined)]
+        rows.append(Joined(tuple(members)))
     return [*rows, Persistence()]
+
+
+def runs_elsewhere(surrogate: Surrogate) -> bool:
+    """Return whether a model declares that it does not take every grid: others have to be resampled around it."""
+    return str(getattr(surrogate.model, "grids", "any")) != "any"
 
 
 def native_of(contender: Contender) -> Native | None:

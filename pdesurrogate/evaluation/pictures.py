@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .cases import Case
 from .charts import plain_number
+from .film import film
 from .typography import counted, error_text
 
 _LARGEST = 160  # pixels along an axis; more only makes the page heavy
@@ -87,12 +88,14 @@ def fields_figure(cases: Sequence[Case], channel: int, spec: DataSpec) -> str:
 def _case(
     case: Case, channel: int, spec: DataSpec, scales: tuple[ColourScale, ColourScale], factor: int
 ) -> str:
-    truth, prediction = case.truth[:, channel], case.prediction[:, channel]
-    rows = (
-        ("Truth", truth, scales[0]),
-        ("Prediction", prediction, scales[0]),
-        (f"Error × {factor}" if factor > 1 else "Error", factor * (prediction - truth), scales[1]),
-    )
+    def rows_of(truth: Tensor, prediction: Tensor) -> tuple[tuple[str, Tensor, ColourScale], ...]:
+        return (
+            ("Truth", truth, scales[0]),
+            ("Prediction", prediction, scales[0]),
+            (f"Error × {factor}" if factor > 1 else "Error", factor * (prediction - truth), scales[1]),
+        )
+
+    rows = rows_of(case.truth[:, channel], case.prediction[:, channel])
     unit = "" if spec.time_units == "1" else f" {spec.time_units}"
     head = "".join(f'<th scope="col">t + {plain_number(n * spec.dt)}{unit}</th>' for n in case.leads)
     body = []
@@ -107,7 +110,21 @@ def _case(
         f'<table class="fields"><caption><b>{case.rank.capitalize()} case</b>: test trajectory '
         f"{case.trajectory}, rollout error {error_text(case.error, undefined=case.undefined)}</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        + (_film(case, channel, spec, rows_of) if len(case.film_leads) > 1 else "")
     )
+
+
+def _film(
+    case: Case,
+    channel: int,
+    spec: DataSpec,
+    rows_of: Callable[[Tensor, Tensor], Sequence[tuple[str, Tensor, ColourScale]]],
+) -> str:
+    rows = [
+        (name, _pictures(frames), scale)
+        for name, frames, scale in rows_of(case.film_truth[:, channel], case.film_prediction[:, channel])
+    ]
+    return film(case, channel, spec, rows, spec.channel_names[channel])
 
 
 def _image(alt: str, source: str) -> str:
@@ -116,9 +133,15 @@ def _image(alt: str, source: str) -> str:
 
 def _flat(field: Tensor) -> np.ndarray:
     """Return a picture of a field: itself in 2-D, its middle section in 3-D, a strip in 1-D."""
-    if field.ndim == 1:
-        field = field.expand(max(1, len(field) // 8), -1)
-    while field.ndim > 2:
-        field = field[field.shape[0] // 2]
+    field = _pictures(field[None])[0]
     steps = tuple(slice(None, None, math.ceil(n / _LARGEST)) for n in field.shape)
     return np.asarray(field[steps])
+
+
+def _pictures(frames: Tensor) -> Tensor:
+    """Return fields ``(lead, *space)`` as pictures ``(lead, y, x)``."""
+    if frames.ndim == 2:
+        frames = frames[:, None].expand(-1, max(1, frames.shape[-1] // 8), -1)
+    while frames.ndim > 3:
+        frames = frames[:, frames.shape[1] // 2]
+    return frames

@@ -16,10 +16,11 @@ from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..data.store import DEFAULT_SPLITS
 from ..metrics import METRICS
-from ..registry import load_plugins
+from ..registry import did_you_mean, load_plugins
 from ..surrogate import Surrogate
-from .contenders import Contender, line_up, native_of
+from .contenders import PROTOCOLS, Contender, can_resample, line_up, native_of, runs_elsewhere
 from .results import DEVIATIONS, HEADLINE
+from .tracking import check_tracking
 from .truth import Truth
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,12 @@ def prepare(config: Mapping[str, Any]) -> Plan:
     artifact = Path(config["artifact"])
     device = choose_device(config["device"])
     main = Surrogate.load(artifact, device)
-    compared = [(Path(path), Surrogate.load(path, device)) for path in config["compare"]]
+    check_tracking(config.get("wandb"))
+    protocol = wanted_protocols(config["protocol"])
+    compared, joined = (
+        [(Path(path), Surrogate.load(path, device)) for path in config[key]]
+        for key in ("compare", "ensemble")
+    )
     output = Path(config["output"]) if config.get("output") else artifact.parent / "evaluation"
     _check_writable(output)
     if "training_grid" not in main.provenance:
@@ -89,9 +95,9 @@ def prepare(config: Mapping[str, Any]) -> Plan:
         )
     training_grid = tuple(main.provenance["training_grid"])
     data = open_test_data(config, main)
-    for path, surrogate in [(artifact, main), *compared]:
+    for path, surrogate in [(artifact, main), *compared, *joined]:
         _check_spec(path, surrogate, data)
-    contenders = line_up((artifact, main), compared)
+    contenders = line_up((artifact, main), compared, joined, protocol)
     lead_in = max(c.history for c in contenders)
     truths: dict[Grid, Truth] = {}
     for grid in wanted_grids(config["resolutions"], training_grid):
@@ -101,6 +107,7 @@ def prepare(config: Mapping[str, Any]) -> Plan:
         count = min(config["num_trajectories"] or available, available)
         truths[grid] = Truth(trajectories, tuple(range(count)), lead_in, device)
     _check_length(truths[training_grid], config["horizon"])
+    _check_metrics(metrics, data, training_grid)
     return Plan(
         artifact,
         main,
@@ -134,6 +141,23 @@ def wanted_grids(resolutions: Sequence[Any] | None, training_grid: Grid) -> list
         if tuple(grid) not in grids:
             grids.append(tuple(grid))
     return grids
+
+
+def wanted_protocols(given: str | Sequence[str]) -> list[str]:
+    """Return the protocols of a configuration: one name or several.
+
+    Raises:
+        ValueError: for an unknown one, or none.
+    """
+    names = [given] if isinstance(given, str) else list(given)
+    for name in names:
+        if name not in PROTOCOLS:
+            raise ValueError(
+                f"protocol is {name!r}.{did_you_mean(str(name), PROTOCOLS)} Allowed: {', '.join(PROTOCOLS)}, or both."
+            )
+    if not names:
+        raise ValueError(f"protocol is empty; give one or both of {', '.join(PROTOCOLS)}.")
+    return names
 
 
 def open_test_data(config: Mapping[str, Any], main: Surrogate) -> TrajectoryDataModule:
@@ -222,9 +246,12 @@ def _with_rows(contenders: Sequence[Contender], grids: Sequence[Grid]) -> list[C
 
 
 def _check_grid(path: Path, surrogate: Surrogate, grid: Grid) -> None:
+    """Refuse a grid that the main model cannot take, unless it is one of a model of some grids on fields of any."""
     try:
         surrogate.check_grid(grid)
     except ValueError as error:
+        if runs_elsewhere(surrogate) and can_resample(surrogate.spec):
+            return
         sizes = " x ".join(map(str, grid))
         raise ValueError(f"{path} cannot be evaluated at {sizes}: {error}") from error
 
@@ -236,6 +263,16 @@ def _check_length(truth: Truth, horizon: int) -> None:
             f"horizon is {horizon} and the test trajectories have {truth.num_frames} frames, of which the first "
             f"{truth.lead_in} start the rollout. Use horizon={max(room, 0)} or less, or longer trajectories."
         )
+
+
+def _check_metrics(metrics: Sequence[str], data: TrajectoryDataModule, grid: Grid) -> None:
+    """Refuse metrics that these data do not have, such as an error at the boundary of a periodic box."""
+    still = torch.ones(1, 1, data.spec.num_channels, *grid)
+    for name in metrics:
+        try:
+            METRICS.get(name)(still, still, data.spec)
+        except ValueError as error:
+            raise ValueError(f"metrics has {name!r}, which these data do not have: {error}") from error
 
 
 def _check_writable(output: Path) -> None:

@@ -1,4 +1,8 @@
-"""The report: one self-contained HTML page that reads like a results section. No script, nothing fetched."""
+"""The report: one self-contained HTML page that reads like a results section. Nothing is fetched.
+
+Its one script moves the films and does nothing else; it holds no text of the data, and without it the page is whole but
+for the films' motion.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,12 @@ from ..metrics.table import FEWEST_SAMPLES, mean_interval
 from ..version import __version__
 from .charts import Series, line_chart, percent, plain_number
 from .contenders import Coarse, Contender
+from .cost_section import cost_content, speed_sentence
+from .film import SCRIPT
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
 from .tables import accuracy_table, colour_class, details_table, scales_table
+from .trust_tables import balances_table, certificates_table, ensembles_table, transfer_table
 from .typography import counted, on_grid, typeset
 from .verdict import second_sentence, verdict
 
@@ -27,20 +34,29 @@ def render(evaluation: Evaluation) -> str:
     sections = [
         _section("accuracy", "Accuracy on every grid", accuracy_table(evaluation)),
         _lead_times(evaluation),
+        _section("details", "Other measures", details_table(evaluation)),
         _scales(evaluation),
+        _section("resolution", "Other samplings, before and after the truth", transfer_table(evaluation)),
+        _section("certificates", "Certificates", certificates_table(evaluation)),
+        _section("balances", "Mass, energy and what else should be kept", balances_table(evaluation)),
         _pictures(evaluation),
-        _section("details", "Other measures and cost", details_table(evaluation)),
+        _section("ensembles", "Spread and skill", ensembles_table(evaluation))
+        if evaluation.ensembles
+        else "",
+        _section("cost", "Accuracy against cost", cost_content(evaluation)),
         _provenance(evaluation),
     ]
     equation = html.escape(evaluation.spec.equation)
+    second = " ".join(filter(None, [second_sentence(evaluation), speed_sentence(evaluation)]))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{main} on {data}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>'
         f'<header><h1>{main} on {data}</h1><p class="about">{equation}</p></header><main>'
-        f'<p class="verdict">{typeset(verdict(evaluation))}</p><p>{typeset(second_sentence(evaluation))}</p>'
+        f'<p class="verdict">{typeset(verdict(evaluation))}</p><p>{typeset(second)}</p>'
         f"{''.join(sections)}</main><footer>Written by pdesurrogate {html.escape(__version__)}. The numbers behind "
-        "every table and chart are in metrics.json beside this file.</footer></body></html>\n"
+        "every table and chart are in metrics.json beside this file, those of every trajectory also in "
+        f"results.nc.</footer><script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -48,13 +64,16 @@ def _lead_times(evaluation: Evaluation) -> str:
     charts = []
     home = evaluation.training_grid
     unit = "" if evaluation.spec.time_units == "1" else f" ({evaluation.spec.time_units})"
-    times = [evaluation.spec.dt * (i + 1) for i in range(evaluation.horizon)]
+    times = evaluation.lead_times
     present = [c for c in evaluation.contenders if not evaluation.score(c, home).refused]
     for index, field in enumerate(evaluation.spec.forecast_fields):
         name = field.name if len(evaluation.spec.forecast_fields) > 1 else ""
         title = " ".join(filter(None, [name, f"on the training grid, {on_grid(home)}"]))
         chart = line_chart(
-            [_lead_series(evaluation, c, index, times) for c in present],
+            [
+                *(_lead_series(evaluation, c, index, times) for c in present),
+                *_twin_series(evaluation, index, times),
+            ],
             title=f"Relative L2 error {title}",
             x_label=f"lead time{unit}",
             y_label="relative L2 error",
@@ -109,15 +128,24 @@ def _lead_series(evaluation: Evaluation, contender: Contender, field: int, times
     )
 
 
+def _twin_series(evaluation: Evaluation, field: int, times: list[float]) -> list[Series]:
+    """Return by how much two solutions of the equation part that differ by the surrogate's error of one step."""
+    if not evaluation.twin:
+        return []
+    label = "the equation, disturbed once by the error of one step"
+    return [Series(label, "c-truth", times, evaluation.twin.mean()[:, field].tolist(), dash="1 4")]
+
+
 def _ratio_series(evaluation: Evaluation, field: int, times: list[float]) -> list[Series]:
     """Return the error on every other grid over that on the training grid, and the resampled run on the finest."""
     main, home = evaluation.main, evaluation.training_grid
     others = [grid for grid in evaluation.grids if grid != home]
-    rows: list[tuple[Contender, tuple[int, ...]]] = [(main, grid) for grid in others]
+    rows: list[tuple[Contender, tuple[int, ...]]] = [(evaluation.runner(grid), grid) for grid in others]
     rows += [
         (c, others[-1])
         for c in evaluation.contenders
         if isinstance(c, Coarse) and c.native is main and not evaluation.score(c, others[-1]).refused
+        if (c, others[-1]) not in rows
     ]
     base = evaluation.headline.rollout[HEADLINE].values[..., field]
     lines = []
@@ -279,7 +307,8 @@ def protocol(evaluation: Evaluation) -> list[str]:
         "over all starts; the first lead time of Figure 1 is the step from the first window only. Errors by start are "
         "in metrics.json.",
         "A trajectory is one sample. Intervals are Student’s t intervals over test trajectories; they do not include "
-        "the variation between training seeds.",
+        "the variation between training seeds. Intervals of medians are bootstrap percentiles; metrics.json has "
+        "bootstrap intervals of all means beside them.",
         "Contenders are compared by the 95 % t interval of their difference on each trajectory. If it includes 0, or "
         "if the means agree in the digits shown, they are not distinguishable.",
     ]

@@ -14,10 +14,15 @@ from torch import Tensor
 from ..fields import DataSpec
 from ..metrics import MetricTable
 from ..metrics.spectral_errors import SpectralErrors
-from ..metrics.table import mean_interval, plain
+from ..metrics.stability import correlation_time, first_divergence, growth_rate
+from ..metrics.table import bootstrap_interval, mean_interval, plain
 from .cases import Case
+from .certificates import Certificate
 from .contenders import Coarse, Contender, Native
 from .cost import Cost
+from .ensembles import EnsembleScore
+from .reference import SolverRun, coarsest_reaching
+from .resolution import Transfer
 from .scoring import Score
 
 HEADLINE = "relative_l2"
@@ -77,6 +82,12 @@ class Evaluation:
         regridding: how the truth came to each grid: "native", "stride" or "spectral".
         config: of this evaluation.
         provenance: facts by section, for the report's last table.
+        transfers: what sampling alone does to the surrogates on other grids.
+        certificates: properties of the surrogates on their training grid.
+        ensembles: scatter of the contenders that have members, on the training grid.
+        solver: runs of the data's solver on coarse grids and finer ones; empty where there is none.
+        twin: by how much two solutions part that differ by the surrogate's error of one step; None where unknown.
+        why_no_solver: the reason, in a sentence.
     """
 
     spec: DataSpec
@@ -89,6 +100,17 @@ class Evaluation:
     regridding: Mapping[tuple[int, ...], str]
     config: Mapping[str, Any]
     provenance: Mapping[str, Mapping[str, Any]]
+    transfers: Sequence[Transfer] = ()
+    certificates: Sequence[Certificate] = ()
+    ensembles: Sequence[EnsembleScore] = ()
+    solver: Sequence[SolverRun] = ()
+    twin: MetricTable | None = None
+    why_no_solver: str = ""
+
+    @property
+    def lead_times(self) -> list[float]:
+        """Time from the start to every forecast frame, in the units of the data."""
+        return [self.spec.dt * (i + 1) for i in range(self.horizon)]
 
     @property
     def grids(self) -> list[tuple[int, ...]]:
@@ -104,6 +126,44 @@ class Evaluation:
     def main(self) -> Contender:
         """The surrogate under test."""
         return next(c for c in self.contenders if c.role == "main")
+
+    def runner(self, grid: tuple[int, ...]) -> Contender:
+        """Return the row that stands for the surrogate on a grid: its resampled run where it does not take it."""
+        if not self.score(self.main, grid).refused:
+            return self.main
+        around = [c for c in self.contenders if isinstance(c, Coarse) and c.native is self.main]
+        return around[0]
+
+    def times(self, contender: Contender, kind: str) -> Float[Tensor, " sample"]:
+        """Return for how long a forecast on the training grid can be used, the earliest of all fields of a trajectory.
+
+        Args:
+            contender: who.
+            kind: ``"correlation"`` until the correlation falls below 0.8, ``"divergence"`` until the VRMSE exceeds 1.
+        """
+        score = self.score(contender, self.training_grid)
+        if kind == "correlation":
+            return correlation_time(score.further["decorrelation"].values, self.spec.dt).amin(1)
+        return first_divergence(score.rollout[DEVIATIONS].values, self.spec.dt).amin(1)
+
+    def growth(self, table: MetricTable) -> float:
+        """Return the rate at which an error grows, median over trajectories and fields that have one, per time."""
+        rates = growth_rate(table.values, self.spec.dt)
+        return float(rates[rates.isfinite()].median()) if rates.isfinite().any() else math.nan
+
+    def speed_up(self, label: str) -> tuple[float, SolverRun] | None:
+        """Return how much faster a surrogate is than the solver at the coarsest grid that errs no more, and that run.
+
+        None where the solver is unknown, or no run of it reaches the surrogate's error.
+        """
+        cost = next((c for c in self.costs if c.label == label), None)
+        contender = next(c for c in self.contenders if c.label == label)
+        if cost is None or not self.solver or self.score(contender, self.training_grid).refused:
+            return None
+        count = len(self.solver[0].errors)
+        error = float(self.rollout(contender, self.training_grid).samples[:count].mean())
+        run = coarsest_reaching(self.solver, error)
+        return None if run is None else (run.ms_per_frame / cost.ms_per_frame, run)
 
     def score(self, contender: Contender, grid: tuple[int, ...]) -> Score:
         """Return what one contender did on one grid."""
@@ -166,7 +226,7 @@ class Evaluation:
             "fields": [f.name for f in self.spec.forecast_fields],
             "dt": self.spec.dt,
             "lead_in": self.lead_in,
-            "lead_times": [self.spec.dt * (i + 1) for i in range(self.horizon)],
+            "lead_times": self.lead_times,
             "regridding": [{"grid": list(g), "method": m} for g, m in self.regridding.items()],
             "results": [_score(s) for s in self.scores],
             "cost": [
@@ -174,10 +234,65 @@ class Evaluation:
                     "model": c.label,
                     "parameters": c.parameters,
                     "ms_per_frame": c.ms_per_frame,
+                    "peak_mib": c.peak_mib,
                     "grid": list(c.grid),
                     "device": c.device,
+                    **self._speed_up(c.label),
                 }
                 for c in self.costs
+            ],
+            "solver": [
+                {
+                    "grid": list(run.grid),
+                    "dt": run.dt,
+                    "errors": plain(run.errors),
+                    "ms_per_frame": plain(run.ms_per_frame),
+                }
+                for run in self.solver
+            ],
+            "why_no_solver": self.why_no_solver,
+            "twin": self.twin.to_dict() if self.twin else None,
+            "stability": [self._stability(s.contender) for s in self._at_home],
+            "comparisons": [
+                self._comparison(s, metric)
+                for s in self._at_home
+                if s.contender is not self.main
+                for metric in s.rollout
+            ],
+            "resolution": [
+                {
+                    "model": t.label,
+                    "grid": list(t.grid),
+                    "inconsistency": plain(t.inconsistency),
+                    "aliasing": None if t.aliasing is None else plain(t.aliasing),
+                    "why_no_aliasing": t.why_no_aliasing,
+                }
+                for t in self.transfers
+            ],
+            "certificates": [
+                {
+                    "model": c.label,
+                    "property": c.name,
+                    "error": None if c.error is None else plain(c.error),
+                    "by_model": c.by_model,
+                    "is_exact": c.is_exact,
+                    "by_equation": c.by_equation,
+                    "equation_error": None if c.equation_error is None else plain(c.equation_error),
+                    "violated": c.is_violated,
+                    "note": c.note,
+                }
+                for c in self.certificates
+            ],
+            "ensembles": [
+                {
+                    "model": e.label,
+                    "members": e.num_members,
+                    "are_alike": e.are_alike,
+                    "spread_skill_ratio": plain(e.ratio),
+                    "expected_coverage": e.expected_coverage,
+                    **{name: table.to_dict() for name, table in e.tables.items()},
+                }
+                for e in self.ensembles
             ],
             "cases": [
                 {"rank": c.rank, "trajectory": c.trajectory, "error": plain(c.error)} for c in self.cases
@@ -186,11 +301,50 @@ class Evaluation:
             "provenance": {k: dict(v) for k, v in self.provenance.items()},
         }
 
+    @property
+    def _at_home(self) -> list[Score]:
+        return [s for s in self.scores if s.grid == self.training_grid and not s.refused]
+
+    def _speed_up(self, label: str) -> dict[str, Any]:
+        found = self.speed_up(label)
+        return {} if found is None else {"speed_up": found[0], "solver_grid": list(found[1].grid)}
+
+    def _stability(self, contender: Contender) -> dict[str, Any]:
+        score = self.score(contender, self.training_grid)
+        content: dict[str, Any] = {"model": contender.label}
+        for kind in ("correlation", "divergence"):
+            times = self.times(contender, kind)
+            low, high = bootstrap_interval(times, "median")
+            content[f"{kind}_time"] = {
+                "values": plain(times),
+                "median": plain(times.median()),
+                "bootstrap_95": {"low": plain(low), "high": plain(high)},
+                "never": int(times.isinf().sum()),
+            }
+        return {**content, "growth_rate": plain(self.growth(score.rollout[HEADLINE]))}
+
+    def _comparison(self, other: Score, metric: str) -> dict[str, Any]:
+        """Return the paired difference of a row and the main surrogate: positive where the row errs more."""
+        own, theirs = (Estimate.of(score.rollout[metric]) for score in (self.headline, other))
+        difference = theirs.samples - own.samples
+        low, high = bootstrap_interval(difference)
+        ends = mean_interval(difference)
+        return {
+            "model": other.contender.label,
+            "metric": metric,
+            "difference": plain(difference.mean()),
+            "interval_95": {"low": plain(ends[0]), "high": plain(ends[1])},
+            "bootstrap_95": {"low": plain(low), "high": plain(high)},
+        }
+
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {
         "mean": plain(estimate.mean),
         "interval_95": {"low": plain(estimate.low), "high": plain(estimate.high)},
+        "bootstrap_95": dict(
+            zip(("low", "high"), map(plain, bootstrap_interval(estimate.samples)), strict=True)
+        ),
         "n": estimate.n,
     }
 
@@ -217,6 +371,7 @@ def _score(score: Score) -> dict[str, Any]:
             protocol: {"summary": _estimate(Estimate.of(table)), **table.to_dict()}
             for protocol, table in score.floor.items()
         }
+    content["further"] = {name: table.to_dict() for name, table in score.further.items()}
     content["one_step_lead_axis"] = "start of the window, in frames"
     content["spectra"] = [
         {

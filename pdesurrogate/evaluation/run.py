@@ -7,6 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -17,10 +18,15 @@ from ..version import __version__
 from .cases import show_cases
 from .contenders import Native, native_of
 from .cost import measure_cost
+from .ensembles import score_ensembles
 from .plan import Plan, file_digest, prepare
+from .probing import against_solver, certificates, measure_transfers, reference_of
 from .report import render
 from .results import HEADLINE, Evaluation
+from .sample_file import write_samples
 from .scoring import score
+from .tracking import track
+from .trust_tables import certificate_lines
 from .typography import counted, estimate_text, on_grid
 
 log = logging.getLogger(__name__)
@@ -30,7 +36,7 @@ FLOOR = "  its floor"
 
 
 def evaluate(config: dict[str, Any]) -> float:
-    """Roll a surrogate out on every requested grid and write ``report.html`` and ``metrics.json``.
+    """Roll a surrogate out on every requested grid and write ``report.html``, ``metrics.json`` and ``results.nc``.
 
     Args:
         config: plain containers with the keys of ``conf/evaluate.yaml``.
@@ -45,12 +51,19 @@ def evaluate(config: dict[str, Any]) -> float:
     """
     plan = prepare(config)
     evaluation = run(plan, config)
-    for line in console_table(evaluation):
+    for line in [*console_table(evaluation), *certificate_lines(evaluation)]:
         log.info(line)
     page, numbers = render(evaluation), json.dumps(evaluation.to_dict(), allow_nan=False)
-    for name, content in (("metrics.json", numbers), ("report.html", page)):
-        with durable_write(plan.output / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    with ExitStack() as files:  # all of them, or none
+        report, metrics, samples = (
+            files.enter_context(durable_write(plan.output / name))
+            for name in ("report.html", "metrics.json", "results.nc")
+        )
+        write_samples(evaluation, samples)
+        metrics.write_text(numbers, encoding="utf-8")
+        report.write_text(page, encoding="utf-8")
+    if config.get("wandb"):
+        track(evaluation, plan.output / "report.html", config["wandb"])
     log.info("Report: %s  (%s)", plan.output / "report.html", summary(evaluation))
     return evaluation.rollout(evaluation.main, evaluation.training_grid).mean
 
@@ -72,12 +85,16 @@ def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
             metrics=plan.metrics,
             batch_size=plan.batch_size,
             dominant=dominant,
+            trained=plan.training_grid,
         )
     home = plan.truths[plan.training_grid]
     window = home.frames([home.indices[0]], 0, home.lead_in)
     timed = [c for c in plan.contenders if isinstance(c, Native) and not c.refuses(plan.training_grid)]
     costs = [measure_cost(c, window, home.parameters([home.indices[0]])) for c in timed]
     own = next(s for s in scores if s.contender.role == "main" and s.grid == plan.training_grid)
+    log.info("Certificates, ensembles and the data's own solver")
+    reference = reference_of(plan, config)
+    transfers = measure_transfers(plan)
     evaluation = Evaluation(
         spec=plan.data.spec,
         training_grid=plan.training_grid,
@@ -89,6 +106,10 @@ def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
         regridding={grid: truth.regridding for grid, truth in plan.truths.items()},
         config={k: v for k, v in config.items() if k != "data"},
         provenance=provenance(plan, config),
+        transfers=transfers,
+        certificates=certificates(plan, transfers, reference),
+        ensembles=score_ensembles(plan.contenders, home, plan.horizon, plan.batch_size),
+        **against_solver(plan, reference, scores),
     )
     log.info("Evaluated in %.0f s", time.perf_counter() - begin)
     return evaluation
@@ -156,8 +177,9 @@ def summary(evaluation: Evaluation) -> str:
     main = evaluation.main
     parts = []
     for grid in evaluation.grids:
-        if not evaluation.score(main, grid).refused:
-            one, many = evaluation.one_step(main, grid), evaluation.rollout(main, grid)
+        runner = evaluation.runner(grid)
+        if not evaluation.score(runner, grid).refused:
+            one, many = evaluation.one_step(runner, grid), evaluation.rollout(runner, grid)
             parts.append(
                 f"one-step {estimate_text(one)}, {evaluation.horizon}-frame rollout {estimate_text(many)} "
                 f"at {'x'.join(map(str, grid))}"

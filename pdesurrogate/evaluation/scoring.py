@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..fields import DataSpec
-from ..metrics import METRICS, MetricTable, error_spectrum, relative_l2
+from ..metrics import METRICS, MetricTable, decorrelation, error_spectrum, relative_l2
+from ..metrics.balances import balance_errors, balances, measure_balances
 from ..metrics.spectra import has_spectrum
-from ..metrics.spectral_errors import DominantModes, SpectralErrors
+from ..metrics.spectral_errors import RANGES, DominantModes, SpectralErrors, energy_by_range
 from .contenders import Contender, Native
+from .resolution import error_parts, goes_beyond
 from .truth import Truth
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,9 @@ class Score:
         refused: why there are no numbers, in a sentence; empty if there are.
         rollout: a table (trajectory, lead time, field) by metric.
         one_step: a table (trajectory, start, field) by metric; the first frame after every window.
+        further: tables of the rollout (trajectory, lead time, what) that are no distances of fields: ``decorrelation``
+            by field, ``balances`` by balance, ``band_energy`` by field and range of wavenumbers, and ``within``,
+            ``beyond`` and ``truth beyond`` (see `error_parts`) on grids beyond the training grid.
         spectra: mean spectra by lead time (1 is the first forecast frame).
         spectral_errors: errors by scale over all frames of the rollouts; None where there is no spectrum.
         floor: of a model that cannot predict every field, the relative L2 error of what it can predict nearest to the
@@ -59,6 +64,7 @@ class Score:
     refused: str = ""
     rollout: dict[str, MetricTable] = field(default_factory=dict)
     one_step: dict[str, MetricTable] = field(default_factory=dict)
+    further: dict[str, MetricTable] = field(default_factory=dict)
     spectra: dict[int, MeanSpectra] = field(default_factory=dict)
     spectral_errors: SpectralErrors | None = None
     floor: dict[str, MetricTable] = field(default_factory=dict)
@@ -74,6 +80,7 @@ def score(
     metrics: Sequence[str],
     batch_size: int,
     dominant: DominantModes | None = None,
+    trained: tuple[int, ...] | None = None,
 ) -> list[Score]:
     """Score all contenders on one grid.
 
@@ -85,6 +92,7 @@ def score(
         metrics: registered names.
         batch_size: trajectories rolled out, or windows advanced, together.
         dominant: modes whose errors are told from those of the others, where they were chosen on this grid.
+        trained: the training grid, beyond whose waves errors are told apart; None for no such split.
     """
     scores = [Score(c, truth.grid, refused=c.refuses(truth.grid)) for c in contenders]
     running = [s for s in scores if not s.refused]
@@ -103,10 +111,11 @@ def score(
             undefined = bool(values.isinf().any()) and _vanishes(function, values, t, spec)
             tables[name].add(ids, values, first_lead=lead, undefined=undefined)
 
+    beyond = trained if trained is not None and goes_beyond(truth.grid, trained, spec) else None
     size = " x ".join(map(str, truth.grid))
     for start in range(0, len(truth.indices), batch_size):
         ids = truth.indices[start : start + batch_size]
-        _roll_out(running, truth, ids, spec, horizon, measure)
+        _roll_out(running, truth, ids, spec, horizon, measure, beyond)
         log.info("%s: rolled out %d of %d trajectories", size, start + len(ids), len(truth.indices))
     for done, trajectory in enumerate(truth.indices, start=1):
         _step_everywhere(running, truth, trajectory, spec, batch_size, measure)
@@ -125,6 +134,7 @@ def _roll_out(
     spec: DataSpec,
     horizon: int,
     measure: Measure,
+    beyond: tuple[int, ...] | None,
 ) -> None:
     history, parameters = truth.frames(ids, 0, truth.lead_in), truth.parameters(ids)
     forecasts = [s.contender.forecast(history, parameters, horizon) for s in running]
@@ -133,6 +143,7 @@ def _roll_out(
             prediction = next(forecast)[:, None]
             measure(s.rollout, ids, prediction, target[:, None], lead - 1)
             _add_floor(s, "rollout", ids, history, target[:, None], spec, lead - 1)
+            _add_further(s, ids, prediction, target[:, None], spec, lead - 1, beyond)
             if s.spectral_errors is not None:
                 s.spectral_errors.add(prediction, target[:, None])
                 if lead in (1, horizon):
@@ -172,6 +183,31 @@ def _add_floor(
         values = values.transpose(0, 1)
     table = s.floor.setdefault(protocol, MetricTable([f.name for f in spec.forecast_fields]))
     table.add(ids, values, first_lead=lead)
+
+
+def _add_further(
+    s: Score,
+    ids: Sequence[int],
+    prediction: Tensor,
+    target: Tensor,
+    spec: DataSpec,
+    lead: int,
+    beyond: tuple[int, ...] | None,
+) -> None:
+    fields = [f.name for f in spec.forecast_fields]
+    found = {
+        "decorrelation": (fields, decorrelation(prediction, target, spec)),
+        "balances": ([b.name for b in balances(spec)], measure_balances(prediction, spec)),
+        "balance_errors": ([b.name for b in balances(spec)], balance_errors(prediction, target, spec)),
+    }
+    if has_spectrum(spec):
+        names = [f"{name}, {part}" for name in fields for part in RANGES]
+        found["band_energy"] = names, energy_by_range(prediction, target, spec).flatten(2)
+    if beyond is not None:
+        parts = error_parts(prediction, target, spec, beyond)
+        found |= {name: (fields, values) for name, values in parts.items()}
+    for name, (columns, values) in found.items():
+        s.further.setdefault(name, MetricTable(columns)).add(ids, values, first_lead=lead)
 
 
 def _vanishes(function: Callable[..., Tensor], values: Tensor, target: Tensor, spec: DataSpec) -> bool:

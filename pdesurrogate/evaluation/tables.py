@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from ..metrics.table import FEWEST_SAMPLES
+from ..metrics.table import FEWEST_SAMPLES, bootstrap_interval
 from .comparison import leaders
 from .contenders import Coarse, Contender, native_of
 from .results import DEVIATIONS, HEADLINE, Estimate, Evaluation
@@ -17,6 +17,10 @@ from .verdict import metric_name
 _MEANINGS = {
     DEVIATIONS: "VRMSE is the error in standard deviations of the truth",
     "h1": "H1 is a relative error that weighs small scales more",
+    "relative_max": "relative max is the largest error over the largest value",
+    "relative_l1": "relative L1 is the mean of the error over that of the field",
+    "boundary_error": "boundary error is the relative L2 error next to walls and open ends",
+    "decorrelation": "decorrelation is one minus the correlation with the truth",
 }
 _BOLD = (
     "Bold: the lowest in its column, and what the paired differences by trajectory do not tell from it "
@@ -47,7 +51,7 @@ def accuracy_table(evaluation: Evaluation) -> str:
             floors = [evaluation.floor(c, grid, protocol) for c in present]
             columns.append(_column([c.label for c in present], [measure(c, grid) for c in present], floors))
         reasons += [
-            f"{c.label} at {on_grid(grid)}: {evaluation.score(c, grid).refused}"
+            f"{c.label} at {on_grid(grid)}: {evaluation.score(c, grid).refused}{_stand_in(c, present)}"
             for c in contenders
             if c not in present
         ]
@@ -57,7 +61,7 @@ def accuracy_table(evaluation: Evaluation) -> str:
         f"{_FLOOR if any(s.floor for s in evaluation.scores) else ''}{_certainty(evaluation)}"
     )
     head = f'<tr><td></td>{groups}</tr><tr><th scope="col">Model</th>{kinds}</tr>'
-    table = _captioned("table-1", caption, head, _rows(evaluation, contenders, columns))
+    table = captioned("table-1", caption, head, rows_of(evaluation, contenders, columns))
     notes = list(reasons)
     if any(t.undefined for s in evaluation.scores for t in (*s.rollout.values(), *s.one_step.values())):
         notes.append("Undefined: the truth vanishes in some frames, where no relative error exists.")
@@ -66,7 +70,7 @@ def accuracy_table(evaluation: Evaluation) -> str:
 
 
 def details_table(evaluation: Evaluation) -> str:
-    """Return what else is known on the training grid: last frame, other metrics, fields, cost."""
+    """Return what else is known on the training grid: last frame, other metrics, fields, how long it can be used."""
     grid = evaluation.training_grid
     scores = [s for s in evaluation.scores if s.grid == grid and not s.refused]
     labels = [s.contender.label for s in scores]
@@ -81,23 +85,42 @@ def details_table(evaluation: Evaluation) -> str:
                 Estimate(t.values[..., i].mean(-1), t.undefined) for t in tables
             ]
     columns = [_column(labels, estimates) for estimates in measures.values()]
-    columns.append({c.label: f"<td>{c.parameters:,}</td>" for c in evaluation.costs})
-    columns.append({c.label: f"<td>{c.ms_per_frame:.3g}</td>" for c in evaluation.costs})
-    heads = ["Model", *measures, "parameters", "ms per frame"]
+    unit = "" if evaluation.spec.time_units == "1" else f" ({evaluation.spec.time_units})"
+    heads = ["Model", *measures]
+    for kind, head in (("correlation", "correlated until"), ("divergence", "VRMSE below 1 until")):
+        heads.append(f"{head}{unit}")
+        columns.append({s.contender.label: _time_cell(evaluation, s.contender, kind) for s in scores})
+    heads.append("growth rate")
+    rates = {s.contender.label: evaluation.growth(s.rollout[HEADLINE]) for s in scores}
+    columns.append(
+        {label: f"<td>{f'{rate:.2g}' if math.isfinite(rate) else '—'}</td>" for label, rate in rates.items()}
+    )
     meanings = "; ".join(_MEANINGS[name] for name in others if name in _MEANINGS)
-    cost = ""
-    if evaluation.costs:
-        cost = (
-            " Parameters are real degrees of freedom; time is the median of single steps on one trajectory "
-            f"({html.escape(evaluation.costs[0].device)})."
-        )
+    twin = ""
+    if evaluation.twin:
+        twin = f", {evaluation.growth(evaluation.twin):.2g} for two solutions of the equation"
     caption = (
         f"<b>Table 2.</b> More measures on the training grid, {on_grid(grid)}. "
-        f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)}{cost}"
+        f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)} Times: until the correlation with the "
+        "truth falls below 0.8, or the mean of the truth would have been the better forecast; medians over "
+        f"trajectories with 95 % bootstrap intervals. <i>Growth rate</i>: of the error, per unit of time, while it "
+        f"is small{twin}."
     )
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
-    rows = _rows(evaluation, [s.contender for s in scores], columns)
-    return _captioned("table-2", caption, f"<tr>{top}</tr>", rows)
+    rows = rows_of(evaluation, [s.contender for s in scores], columns)
+    return captioned("table-2", caption, f"<tr>{top}</tr>", rows)
+
+
+def _time_cell(evaluation: Evaluation, contender: Contender, kind: str) -> str:
+    times = evaluation.times(contender, kind)
+    low, high = bootstrap_interval(times, "median")
+    horizon = evaluation.lead_times[-1]
+
+    def text(value: float) -> str:
+        return f"{value:.3g}" if value <= horizon else f"&gt; {horizon:.3g}"
+
+    small = "" if math.isnan(low) else f"<small>{text(low)} – {text(high)}</small>"
+    return f"<td>{text(float(times.median()))}{small}</td>"
 
 
 def scales_table(evaluation: Evaluation) -> str:
@@ -136,8 +159,8 @@ def scales_table(evaluation: Evaluation) -> str:
             "relative, as are the others."
         )
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
-    rows = _rows(evaluation, [s.contender for s in scores], columns)
-    return _captioned("table-3", caption, f"<tr>{top}</tr>", rows)
+    rows = rows_of(evaluation, [s.contender for s in scores], columns)
+    return captioned("table-3", caption, f"<tr>{top}</tr>", rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:
@@ -151,9 +174,10 @@ def colour_class(evaluation: Evaluation, contender: Contender) -> str:
     return f"c-rival-{rivals.index(native.label) % 4 + 1}"
 
 
-def _rows(
+def rows_of(
     evaluation: Evaluation, contenders: Sequence[Contender], columns: Sequence[dict[str, str]]
 ) -> list[str]:
+    """Return a row a contender: its swatch and label, then its cell of every column."""
     rows = []
     for contender in contenders:
         ring = " ring" if isinstance(contender, Coarse) else ""
@@ -195,7 +219,7 @@ def _certainty(evaluation: Evaluation) -> str:
     return f"Small: Student’s 95 % t interval of the mean over {over}. {_BOLD}"
 
 
-def _captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
+def captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
     """Return a table that scrolls sideways where it is too wide, under a caption that does not."""
     return (
         f'<p class="note" id="{identifier}">{caption}</p>'
@@ -203,6 +227,12 @@ def _captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str
         f'<table class="results" aria-labelledby="{identifier}"><thead>{head}</thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _stand_in(contender: Contender, present: Sequence[Contender]) -> str:
+    """Return that a model is resampled around on a grid that it does not take, where it is."""
+    around = next((c for c in present if isinstance(c, Coarse) and c.native is contender), None)
+    return "" if around is None else f" It is resampled around there: see {around.label}."
 
 
 def _sentences(reasons: list[str]) -> list[str]:

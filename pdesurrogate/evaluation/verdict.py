@@ -103,16 +103,20 @@ def _elsewhere(evaluation: Evaluation) -> str:
         return ""
     parts = []
     for grid in others:
-        error = evaluation.rollout(main, grid)
+        runner = evaluation.runner(grid)
+        error = evaluation.rollout(runner, grid)
         change = change_text(error.mean, home.mean)
-        parts.append(f"{estimate_text(error)} at {on_grid(grid)}" + (f" ({change})" if change else ""))
+        around = "" if runner is main else ", resampled around"
+        parts.append(
+            f"{estimate_text(error)} at {on_grid(grid)}{around}" + (f" ({change})" if change else "")
+        )
     return f" On other grids its error is {listed(parts)}{_beside_resampling(evaluation, others[-1])}."
 
 
 def _beside_resampling(evaluation: Evaluation, grid: tuple[int, ...]) -> str:
     main = evaluation.main
     coarse = next((c for c in evaluation.contenders if isinstance(c, Coarse) and c.native is main), None)
-    if coarse is None or evaluation.score(coarse, grid).refused:
+    if coarse is None or evaluation.score(coarse, grid).refused or evaluation.runner(grid) is not main:
         return ""
     error = evaluation.rollout(coarse, grid)
     outcome = {

@@ -132,7 +132,11 @@ def _balances_of(
         found.append(Balance(f"enstrophy{of}", part, field, _enstrophy_of_velocity(field)))
     if spec.is_periodic and along_all and not on_sphere:
         found.append(Balance(f"divergence{of}", part, field, _divergence(field), "slope"))
-    walls = [c for c in field.components if spec.boundaries[spec.axis_names.index(c)] == "wall"] if along_all else []
+    walls = (
+        [c for c in field.components if spec.boundaries[spec.axis_names.index(c)] == "wall"]
+        if along_all
+        else []
+    )
     if walls and not on_sphere:
         found.append(Balance(f"wall flow{of}", part, field, _wall_flow(field, walls), "field"))
     return found
@@ -150,7 +154,9 @@ def _energy_of_vorticity(u: Tensor, spec: DataSpec) -> Tensor:
     """``½ Σ |ω̂|² / κ²`` over all modes but the mean: the energy of the flow whose vorticity this is."""
     if spec.geometry == "sphere":
         transform = SphericalTransform(spherical_grid(spec, u.shape[3:]), dtype=u.dtype, device=u.device)
-        both = torch.stack([transform.analyse(u[:, :, 0]), torch.zeros_like(transform.analyse(u[:, :, 0]))], -3)
+        both = torch.stack(
+            [transform.analyse(u[:, :, 0]), torch.zeros_like(transform.analyse(u[:, :, 0]))], -3
+        )
         return _half_square(transform.velocity(both), spec)
     spectrum = forward_transform(u, 2)
     squared = _squared_wavenumbers(u, spec)
@@ -174,7 +180,9 @@ def _enstrophy_of_velocity(field: Field) -> Measure:
             return _half_square(curl, spec)
         first, second = (
             derivative(u[:, :, field.components.index(of)], spec.axis_names.index(along) - 2, length)
-            for of, along, length in zip(spec.axis_names, reversed(spec.axis_names), reversed(spec.lengths), strict=True)
+            for of, along, length in zip(
+                spec.axis_names, reversed(spec.axis_names), reversed(spec.lengths), strict=True
+            )
         )
         return _half_square((first - second)[:, :, None], spec)
 
@@ -197,7 +205,9 @@ def _wall_flow(field: Field, walls: list[str]) -> Measure:
         edges = []
         for component in walls:
             across = u[:, :, field.components.index(component)]
-            edges.append(across.movedim(spec.axis_names.index(component) - spec.ndim, -1)[..., [0, -1]].flatten(2))
+            edges.append(
+                across.movedim(spec.axis_names.index(component) - spec.ndim, -1)[..., [0, -1]].flatten(2)
+            )
         points = torch.cat(edges, dim=-1)
         return points.square().mean(-1).sqrt()
 

@@ -1,7 +1,7 @@
 """Ensembles: how far the members scatter, and whether the truth looks like one of them.
 
-For M members ``x_i`` of a forecast and the truth ``y``, each number by sample, lead time and field. Norms are over space
-and the components of a vector, in standard deviations of the truth, as the VRMSE is. Members are taken to be
+For M members ``x_i`` of a forecast and the truth ``y``, each number by sample, lead time and field. Norms are over
+space and the components of a vector, in standard deviations of the truth, as the VRMSE is. Members are taken to be
 exchangeable; the stages of a boosted model are not, and their spread is an indication only.
 """
 

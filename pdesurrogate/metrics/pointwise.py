@@ -25,7 +25,9 @@ def relative_l1(
     It counts a large error in one place less than the L2 error does: a front that is a point too far costs in
     proportion to that point.
     """
-    return _relative(prediction, target, spec, lambda lengths: spatial_means(lengths, spec).flatten(3)[..., 0])
+    return _relative(
+        prediction, target, spec, lambda lengths: spatial_means(lengths, spec).flatten(3)[..., 0]
+    )
 
 
 @METRICS.register("relative_max")

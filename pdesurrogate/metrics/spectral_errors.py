@@ -68,6 +68,28 @@ def band_ranges(grid: Sequence[int], spec: DataSpec) -> dict[str, slice]:
     return {"low": slice(0, low), "middle": slice(low, high), "high": slice(high, None)}
 
 
+def energy_by_range(
+    prediction: Float[Tensor, "batch time channel *space"],
+    target: Float[Tensor, "batch time channel *space"],
+    spec: DataSpec,
+) -> Float[Tensor, "batch time field range"]:
+    """Return the energy of the prediction over that of the target in the three `band_ranges`.
+
+    1 is right, whatever the phases. How it drifts from 1 with lead time says which scales a rollout damps or feeds.
+    Infinite where the target has no energy; 1 where neither has.
+
+    Raises:
+        ValueError: if the box is not periodic, or the shapes differ.
+    """
+    require_spectrum(prediction, target, spec)
+    ranges = band_ranges(target.shape[3:], spec).values()
+    sums = [
+        torch.stack([energies[..., part].sum(-1) for part in ranges], dim=-1)
+        for energies in (energy_spectrum(prediction, spec), energy_spectrum(target, spec))
+    ]
+    return torch.where(sums[0] == sums[1], 1.0, sums[0] / sums[1])
+
+
 def pdebench_frmse(
     prediction: Float[Tensor, "batch time channel *space"],
     target: Float[Tensor, "batch time channel *space"],

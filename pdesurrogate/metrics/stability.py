@@ -29,8 +29,8 @@ def decorrelation(
 ) -> Float[Tensor, "batch time field"]:
     """One minus Pearson's correlation over space of the fluctuations ``p' = p - mean(p)`` and ``t' = t - mean(t)``.
 
-    ``1 - <p', t'> / (‖p'‖ ‖t'‖)``: 0 for the same pattern whatever its mean and amplitude, 1 for an unrelated one, 2 for
-    its negative. It is computed as ``½ ‖p'/‖p'‖ - t'/‖t'‖‖²``, which loses no digits near 0. Where a fluctuation
+    ``1 - <p', t'> / (‖p'‖ ‖t'‖)``: 0 for the same pattern whatever its mean and amplitude, 1 for an unrelated one, 2
+    for its negative. It is computed as ``½ ‖p'/‖p'‖ - t'/‖t'‖‖²``, which loses no digits near 0. Where a fluctuation
     vanishes there is no pattern: 0 if both vanish, else 1.
     """
     check_shapes(prediction, target, spec)

@@ -106,8 +106,10 @@ class MetricTable:
         return values.std(0, correction=1) / math.sqrt(len(self)) if len(self) > 1 else values[0] * math.nan
 
     def interval(self, level: float = 0.95) -> Float[Tensor, "2 lead field"]:
-        """Student's t interval of the mean over samples, for each lead and field; no error is below 0."""
-        return mean_interval(self.values, level).clamp(min=0)
+        """Student's t interval of the mean over samples, for each lead and field; that of errors is not below 0."""
+        values = self.values
+        ends = mean_interval(values, level)
+        return ends.clamp(min=0) if (values >= 0).all() else ends
 
     def per_sample(self) -> Float[Tensor, " sample"]:
         """Mean over leads and fields of each sample: the number by which cases are ranked."""
@@ -177,9 +179,9 @@ def bootstrap_interval(
     """Return a bootstrap interval over samples, drawn with replacement by a fixed seed.
 
     Of a mean by the bias-corrected accelerated percentiles (BCa), of a median by plain ones, which allow for infinite
-    values: times that lie beyond the horizon. Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 13
-    and 14. Unlike `mean_interval` it supposes no shape of the distribution, and covers less than it says for few
-    samples. For fewer than `FEWEST_SAMPLES`, and for a mean of infinite values, both ends are NaN.
+    values: times that lie beyond the horizon. Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
+    chapters 13 and 14. Unlike `mean_interval` it supposes no shape of the distribution, and covers less than it says
+    for few samples. For fewer than `FEWEST_SAMPLES`, and for a mean of infinite values, both ends are NaN.
 
     Args:
         values: one number a sample; for a paired comparison the difference of two contenders on each sample.

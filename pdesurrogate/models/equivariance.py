@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,22 @@ from ..fields import DataSpec
 from ..fields.point_group import PointGroup, channel_action, transform
 
 Step = Callable[[Tensor, Tensor], Tensor]
+Act = Callable[[Tensor], Tensor]
+
+
+@torch.no_grad()
+def commutation_error(step: Step, act: Act, frames: Tensor, parameters: Tensor) -> float:
+    """Return ``|f(g u) - g f(u)| / |f(u)|``: how far a map of fields is from commuting with a transformation.
+
+    Args:
+        step: ``f``, from ``(history, parameters)`` to frames.
+        act: ``g``, of frames ``(batch, time, channel, *space)``.
+        frames: ``u``, the history.
+        parameters: of the equation.
+    """
+    future = step(frames, parameters)
+    difference = step(act(frames), parameters) - act(future)
+    return float(difference.norm() / future.norm())
 
 
 @torch.no_grad()
@@ -39,10 +56,8 @@ def equivariance_error(
     shape = (1, history, spec.num_channels, *grid)
     frames = torch.randn(shape, generator=generator, dtype=dtype)
     parameters = torch.randn(1, spec.num_parameters, generator=generator, dtype=dtype)
-    future = step(frames, parameters)
-    worst = 0.0
-    for element, action in zip(group.elements, channel_action(group, spec), strict=True):
-        moved = step(transform(frames, element, action, spec.axes), parameters)
-        error = (moved - transform(future, element, action, spec.axes)).norm() / future.norm()
-        worst = max(worst, error.item())
-    return worst
+    errors = [
+        commutation_error(step, partial(transform, element=g, action=rho, axes=spec.axes), frames, parameters)
+        for g, rho in zip(group.elements, channel_action(group, spec), strict=True)
+    ]
+    return max(errors)

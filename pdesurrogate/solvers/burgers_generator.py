@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -108,6 +109,11 @@ class BurgersGenerator:
             state.to(device=device, dtype=self._dtype), self.times.tolist(), names
         ):
             yield fourier.resample(frame, self.grid)
+
+    def equation(self, indices: Sequence[int], dt: float | None = None) -> Burgers1D:
+        """Return the equation, which is the same for all trajectories."""
+        dt = self._solver.dt if dt is None else dt
+        return dataclasses.replace(self._solver, dt=dt, min_resolution=0.0)
 
     def _make_attributes(self) -> dict[str, Any]:
         solver, initial = self._solver, self._initial

@@ -13,6 +13,8 @@ from torch import Tensor
 from pdesurrogate.fields import DataSpec
 from pdesurrogate.version import __version__
 
+from .equation import Equation
+
 
 @runtime_checkable
 class TrajectoryGenerator(Protocol):
@@ -53,6 +55,25 @@ class TrajectoryGenerator(Protocol):
             indices: which trajectories.
             device: where to solve.
             names: what messages call the trajectories; their indices by default.
+        """
+        ...
+
+
+@runtime_checkable
+class ContinuableGenerator(TrajectoryGenerator, Protocol):
+    """An ensemble whose frames are whole states of its equation, so that a solution can go on from any of them."""
+
+    def equation(self, indices: Sequence[int], dt: float | None = None) -> Equation:
+        """Return the equation with what was drawn for some trajectories.
+
+        It can be solved on any grid that suits a state; no resolution is refused.
+
+        Args:
+            indices: which trajectories.
+            dt: time step; that of the ensemble by default.
+
+        Raises:
+            ValueError: if frames lack a part of the state.
         """
         ...
 

@@ -137,6 +137,19 @@ class NavierStokesGenerator:
         for frame in solver.frames(vorticity, self.times.tolist(), names):
             yield self._regridded(frame if source is None else torch.cat([frame, source[:, None]], dim=1))
 
+    def equation(self, indices: Sequence[int], dt: float | None = None) -> NavierStokes2D:
+        """Return the equation with the viscosity and the forcing of some trajectories.
+
+        Raises:
+            ValueError: if the forcing is a second field of the frames.
+        """
+        if isinstance(self._forcing, RandomFieldForcing):
+            raise ValueError(
+                "the frames of this ensemble hold the forcing beside the vorticity; no state is solved on from them."
+            )
+        solver = self._solver_of(indices)
+        return dataclasses.replace(solver, dt=solver.dt if dt is None else dt, min_resolution=0.0)
+
     def _initial_states(self, indices: Sequence[int]) -> Float64[Tensor, "batch 1 y x"]:
         if self._initial is None:
             return torch.zeros(len(indices), 1, *self._solve_grid, dtype=torch.float64)

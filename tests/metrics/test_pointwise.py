@@ -16,7 +16,10 @@ def test_lengths_of_vectors_are_what_is_averaged_and_compared(vorticity_and_velo
     prediction = target.clone()
     prediction[0, 0, 1, 0, 0] += 3.0
     prediction[0, 0, 2, 0, 0] += 4.0
-    assert relative_l1(prediction, target, vorticity_and_velocity)[0, 0].tolist() == [0, pytest.approx(1 / 16)]
+    assert relative_l1(prediction, target, vorticity_and_velocity)[0, 0].tolist() == [
+        0,
+        pytest.approx(1 / 16),
+    ]
     assert relative_max(prediction, target, vorticity_and_velocity)[0, 0].tolist() == [0, pytest.approx(1.0)]
 
 
@@ -34,9 +37,7 @@ def test_the_l1_norm_of_a_sine_is_two_over_pi_of_its_maximum(square, wave):
 
 
 def test_the_boundary_error_sees_the_outermost_points_of_walls_alone():
-    spec = DataSpec(
-        (Field("temperature"),), (Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0)), dt=0.1
-    )
+    spec = DataSpec((Field("temperature"),), (Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0)), dt=0.1)
     target = torch.ones(1, 1, 1, 4, 6)
     inside, outside = target.clone(), target.clone()
     inside[..., 1:3, :] += 5.0

@@ -1,0 +1,199 @@
+"""The tables that say how far a surrogate can be trusted: other samplings, certificates, balances, ensembles."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..metrics.table import mean_interval
+from .certificates import ROUNDING, Certificate
+from .results import Evaluation
+from .tables import captioned, rows_of
+from .typography import error_text, on_grid, three_digits
+
+
+def transfer_table(evaluation: Evaluation) -> str:
+    """Return what becomes of every surrogate on other grids: by sampling alone, and where its error lies."""
+    if not evaluation.transfers:
+        return (
+            '<p class="note">Sampling alone is not measured here: fields on a domain that is neither periodic nor a '
+            "sphere cannot be taken to other grids without error.</p>"
+        )
+    rows, notes = [], []
+    for t in evaluation.transfers:
+        contender = next(c for c in evaluation.contenders if c.label == t.label)
+        cells = [_percent(t.inconsistency), "<td>—</td>" if t.aliasing is None else _percent(t.aliasing)]
+        if t.why_no_aliasing:
+            notes.append(f"Aliasing of {t.label} at {on_grid(t.grid)}: {t.why_no_aliasing}")
+        further = evaluation.score(contender, t.grid).further if t.grid in evaluation.grids else {}
+        for part in ("within", "beyond", "truth beyond"):
+            table = further.get(part)
+            cells.append("<td>—</td>" if table is None else _percent(table.per_sample()))
+        head = html.escape(f"{t.label}, {on_grid(t.grid)}")
+        kind = ' class="main"' if contender is evaluation.main else ""
+        rows.append(f'<tr{kind}><th scope="row">{head}</th>{"".join(cells)}</tr>')
+    heads = ["Model, grid", "inconsistency", "aliasing", "error within", "error beyond", "truth beyond"]
+    home = on_grid(evaluation.training_grid)
+    caption = (
+        f"<b>Table 4.</b> What another sampling does. <i>Inconsistency</i>: the same band-limited states, sampled "
+        f"on the grid and on {home}, one step, no truth consulted: how far the output moves. <i>Aliasing</i>: "
+        "against a grid twice as fine. Then the rollout’s error on that grid in waves that the training grid "
+        "carries (<i>within</i>) and in those it never had (<i>beyond</i>); their squares add up to that of the "
+        "relative L2 error at every lead time. <i>Truth beyond</i> is what a forecast without those waves misses. "
+        "Small: 95 % t interval of the mean."
+    )
+    table = captioned("table-4", caption, _head(heads), rows)
+    if notes:
+        table += f'<p class="note">{html.escape(" ".join(dict.fromkeys(notes)))}</p>'
+    return table
+
+
+def certificates_table(evaluation: Evaluation) -> str:
+    """Return the certificates of all surrogates: measured, built in, and had by the equation."""
+    rows = []
+    for c in evaluation.certificates:
+        measured = "—" if c.error is None else f"{c.error:.1e}" if c.error < 1e-3 else error_text(c.error)
+        state = ' class="broken"' if c.is_violated else ""
+        rows.append(
+            f'<tr><th scope="row">{html.escape(c.name)}<small>{html.escape(c.label)}</small></th>'
+            f"<td{state}>{measured}</td><td>{_built_in(c)}</td><td>{_of_equation(c)}</td>"
+            f'<td class="words">{html.escape(_outcome(c))}</td></tr>'
+        )
+    caption = (
+        "<b>Table 5.</b> Certificates, over test states and one step. <i>Measured</i>: relative error of the property. "
+        "<i>Built in</i>: whether the model is made so that 0 is expected, to the rounding of single precision or "
+        "up to aliasing. <i>Equation</i>: whether the equation with its forcing has the property: symmetries by "
+        "its own solver, conservation by the truth, small: the error there."
+    )
+    heads = ["Property", "measured", "built in", "equation", ""]
+    return captioned("table-5", caption, _head(heads), rows)
+
+
+def certificate_lines(evaluation: Evaluation) -> list[str]:
+    """Return the certificates of the main surrogate as lines of text."""
+    own = [c for c in evaluation.certificates if c.label == evaluation.main.label]
+    if not own:
+        return []
+    width = max(len(c.name) for c in own) + 2
+    lines = ["certificate".ljust(width) + f"{'measured':>10}  {'built in':<9}{'equation':<9}"]
+    for c in own:
+        measured = "-" if c.error is None else f"{c.error:.1e}"
+        equation = "unknown" if c.by_equation is None else "yes" if c.by_equation else "no"
+        lines.append(
+            c.name.ljust(width)
+            + f"{measured:>10}  {'yes' if c.by_model else 'no':<9}{equation:<9}{_outcome(c)}".rstrip()
+        )
+    return lines
+
+
+def balances_table(evaluation: Evaluation) -> str:
+    """Return errors of mass, energy, enstrophy and divergence, and the energy by scale, at the last lead time."""
+    home = evaluation.training_grid
+    scores = [s for s in evaluation.scores if s.grid == home and not s.refused]
+    columns, heads = [], ["Model"]
+    first = scores[0].further
+    for i, name in enumerate(first["balance_errors"].fields):
+        heads.append(name)
+        columns.append(
+            {s.contender.label: _last(s.further["balance_errors"].values[:, -1, i]) for s in scores}
+        )
+    if "band_energy" in first:
+        for i, name in enumerate(first["band_energy"].fields):
+            heads.append(f"energy at {name.split(', ')[1]} wavenumbers" + _of_field(evaluation, name))
+            columns.append(
+                {s.contender.label: _ratio(s.further["band_energy"].values[:, -1, i]) for s in scores}
+            )
+    caption = (
+        f"<b>Table 6.</b> Balances in the last frame on the training grid, {on_grid(home)}, mean over "
+        "trajectories: how far they are off, in relation to the truth (of means: to the root mean square of the "
+        "field; of the divergence: to that of the gradient). <i>Energy at wavenumbers</i>: of the prediction over "
+        "that of the truth; below 1 those scales are damped, above 1 fed."
+    )
+    return captioned(
+        "table-6", caption, _head(heads), rows_of(evaluation, [s.contender for s in scores], columns)
+    )
+
+
+def ensembles_table(evaluation: Evaluation) -> str:
+    """Return skill, spread, score and coverage of every ensemble, over all lead times and in the last frame."""
+    rows = []
+    for e in evaluation.ensembles:
+        mean = {name: table.values.mean() for name, table in e.tables.items()}
+        ratio = e.ratio
+        cells = [
+            f"<td>{e.num_members}</td>",
+            *(f"<td>{error_text(float(mean[name]))}</td>" for name in ("skill", "spread", "crps")),
+            f"<td>{_number(float(ratio.mean()))}<small>last frame {_number(float(ratio[-1].mean()))}</small></td>",
+            f"<td>{error_text(float(mean['coverage']))}<small>expected {error_text(e.expected_coverage)}</small></td>",
+        ]
+        rows.append(f'<tr><th scope="row">{html.escape(e.label)}</th>{"".join(cells)}</tr>')
+    caption = (
+        "<b>Table 7.</b> Ensembles on the training grid, each member feeding on its own output, mean over "
+        "trajectories, lead times and fields. <i>Skill</i>: VRMSE of the mean; <i>spread</i>: standard deviation "
+        "over members, and <i>CRPS</i>, the fair one, in the same unit. <i>Spread ÷ skill</i>: 1 for an ensemble "
+        "that knows how wrong it is, below 1 for one that is too sure. <i>Coverage</i>: how often the truth lies "
+        "between the smallest and the largest member."
+    )
+    if not all(e.are_alike for e in evaluation.ensembles):
+        caption += (
+            " Stages of a boosted model are no draws from one distribution; their spread is an indication."
+        )
+    heads = ["Ensemble", "members", "skill", "spread", "CRPS", "spread ÷ skill", "coverage"]
+    return captioned("table-7", caption, _head(heads), rows)
+
+
+def _outcome(c: Certificate) -> str:
+    if c.error is None:
+        return c.note
+    if c.is_violated:
+        return f"Violated: built in, and above {ROUNDING:g}."
+    if c.by_model and c.by_equation is False:
+        return "The model has what the equation has not."
+    return c.note
+
+
+def _built_in(c: Certificate) -> str:
+    if not c.by_model:
+        return "no"
+    return "yes" if c.is_exact else "yes<small>up to aliasing</small>"
+
+
+def _of_equation(c: Certificate) -> str:
+    if c.by_equation is None:
+        return "unknown"
+    small = "" if c.equation_error is None else f"<small>{c.equation_error:.1e}</small>"
+    return f"{'yes' if c.by_equation else 'no'}{small}"
+
+
+def _percent(samples: torch.Tensor) -> str:
+    low, high = mean_interval(samples).tolist()
+    small = (
+        f"<small>{three_digits(100 * max(low, 0.0))}–{three_digits(100 * high)} %</small>"
+        if math.isfinite(high)
+        else ""
+    )
+    return f"<td>{error_text(float(samples.mean()))}{small}</td>"
+
+
+def _last(values: torch.Tensor) -> str:
+    return f"<td>{error_text(float(values.mean()))}</td>"
+
+
+def _ratio(values: torch.Tensor) -> str:
+    return f"<td>{_number(float(values.mean()))}</td>"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "—"
+
+
+def _of_field(evaluation: Evaluation, name: str) -> str:
+    return f" of {name.split(', ')[0]}" if len(evaluation.spec.forecast_fields) > 1 else ""
+
+
+def _head(heads: Sequence[str]) -> str:
+    cells = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
+    return f"<tr>{cells}</tr>"
