@@ -44,7 +44,7 @@ class Malicious:
         return Path.touch, (self.witness,)
 
 
-@pytest.mark.parametrize("key", ["artifact", "compare"])
+@pytest.mark.parametrize("key", ["artifact", "compare", "ensemble"])
 def test_code_in_an_artifact_is_refused_and_not_run(refused, tmp_path, key):
     path, witness = tmp_path / "evil.pt", tmp_path / "witness"
     path.write_bytes(pickle.dumps(Malicious(witness)))
@@ -100,6 +100,22 @@ def test_numbers_out_of_range_are_refused(refused):
 
 def test_an_unknown_metric_is_refused_with_a_suggestion(refused):
     assert "Did you mean 'vrmse'" in refused(metrics=["vrms"])
+
+
+def test_a_metric_that_the_domain_does_not_have_is_refused(refused):
+    message = refused(metrics=["boundary_error"])
+    assert "metrics has 'boundary_error'" in message
+    assert "periodic along y, x" in message
+
+
+def test_an_unknown_protocol_is_refused_with_a_suggestion(refused):
+    assert "Did you mean 'spectral'" in refused(protocol=["spectal"])
+    assert "give one or both" in refused(protocol=[])
+
+
+def test_a_section_of_weights_and_biases_needs_a_project_and_a_known_mode(refused):
+    assert "give project" in refused(wandb={"mode": "offline"})
+    assert "Did you mean 'offline'" in refused(wandb={"project": "flows", "mode": "ofline"})
 
 
 def test_a_missing_test_split_is_refused(refused, waves):

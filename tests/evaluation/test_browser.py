@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -68,7 +70,7 @@ def test_the_report_fits_desktop_and_phone_without_console_errors_or_requests(pa
         assert f'"scroll":{width}' in measured, measured
         assert '"wide":[]' in measured, measured
         assert '"requests":[]' in measured, measured
-        assert '"charts":6' in measured
+        assert '"charts":7' in measured
         assert '"broken":0' in measured
 
 
@@ -102,6 +104,39 @@ def test_the_report_is_painted_in_light_and_in_dark(page, browse, tmp_path, sche
     assert ink[800:].any()
     saturation = image.max(-1) - image.min(-1)
     assert (saturation > 0.3).mean() > 1e-4  # lines have colours in both schemes
+
+
+SCRUB = """<script>addEventListener("load", () => {
+  const film = document.querySelector(".film"), slider = film.querySelector("input");
+  const strip = film.querySelector("img"), place = () => Math.round(strip.getBoundingClientRect().left -
+    strip.parentElement.getBoundingClientRect().left);
+  const width = strip.parentElement.getBoundingClientRect().width, seen = [place()];
+  slider.focus();
+  slider.value = 3;
+  slider.dispatchEvent(new Event("input"));
+  seen.push(place());
+  film.querySelector("button").click();
+  setTimeout(() => { document.title = JSON.stringify({seen, width, playing: film.querySelector("button").textContent,
+    focused: document.activeElement === slider, label: slider.labels[0].textContent,
+    text: slider.getAttribute("aria-valuetext"), shown: film.querySelector("output").textContent,
+    frame: Number(slider.value), frames: Number(slider.max) + 1}); }, 600);
+});</script>"""
+
+
+def test_films_scrub_and_play_and_say_which_time_they_show(page, browse, tmp_path):
+    probe = tmp_path / "scrub.html"
+    probe.write_text(page.read_text(encoding="utf-8").replace("</body>", SCRUB + "</body>"), encoding="utf-8")
+    dom, console = browse(probe, "--window-size=1280,900", "--dump-dom")
+    assert not console
+    found = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom).group(1)))
+    assert found["frames"] == 8
+    assert found["seen"][0] == 0
+    assert found["seen"][1] == pytest.approx(-3 * found["width"], abs=1.5)
+    assert found["playing"] == "Pause"
+    assert found["frame"] in (5, 4)  # a quarter of a second each
+    assert found["text"] == found["shown"] == f"t + {0.125 * (found['frame'] + 1):.4g}"
+    assert found["focused"]
+    assert found["label"] == "lead time"
 
 
 def test_a_console_error_and_a_request_would_be_noticed(browse, tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pdesurrogate.evaluation.cost_section import pareto_front
+from pdesurrogate.evaluation.film import SCRIPT
 from pdesurrogate.evaluation.plan import prepare
 from pdesurrogate.evaluation.report import render
 from pdesurrogate.evaluation.run import evaluate, run
@@ -19,7 +21,7 @@ from pdesurrogate.fields import Field
 class Reader(HTMLParser):
     """Checks that tags are balanced and collects attributes."""
 
-    VOID = frozenset({"meta", "link", "img"})
+    VOID = frozenset({"meta", "link", "img", "input"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +86,7 @@ def test_the_page_is_self_contained_and_well_formed(report):
         if name in ("src", "href", "srcset", "xlink:href"):
             assert value.startswith("data:"), (tag, value[:60])
         assert not name.startswith("on"), (tag, name)
-    assert "<script" not in page
+    assert re.findall(r"<script.*?</script>", page, re.DOTALL) == [f"<script>{SCRIPT}</script>"]
     style = page.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
@@ -101,7 +103,8 @@ def test_the_page_can_be_read_without_seeing_it(report):
     assert page.count("<svg viewBox") == page.count('role="img"')
     assert re.search(r"<th(?=[ >])(?! scope)", page) is None
     assert '<html lang="en">' in page
-    assert page.count('tabindex="0"') == page.count('role="region"') == 3
+    tables = page.count('<table class="results"')
+    assert page.count('tabindex="0"') == page.count('role="region"') == tables == 7
 
 
 def test_a_model_has_the_same_colour_in_every_table_and_chart(report):
@@ -183,7 +186,7 @@ def test_names_from_files_cannot_inject_markup(configure, make_artifact, spec, r
     nasty = spec.replace(equation="u_t < 0 <script>alert(1)</script>")
     replace_waves(wave(1, 1)[None], spec=nasty)
     page = render(evaluated(configure(artifact=str(make_artifact(spec=nasty)))))
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "&lt;script&gt;" in page
 
 
@@ -214,3 +217,88 @@ def test_every_key_of_the_configuration_is_read(configure, tmp_path, waves, make
         .headline.rollout["h1"]
         .values.equal(reference.headline.rollout["h1"].values)
     )
+
+
+def test_results_nc_holds_every_error_under_names_that_xarray_reads(report):
+    import xarray
+
+    value, folder, _ = report
+    with xarray.open_dataset(folder / "results.nc", engine="h5netcdf") as found:
+        assert found.rollout_relative_l2.dims == ("model", "grid", "trajectory", "lead", "field")
+        own = found.rollout_relative_l2.sel(model="Gain", grid="16x16")
+        assert float(own.mean()) == pytest.approx(value)
+        assert bool(found.rollout_relative_l2.sel(model="U-Net", grid="8x8").isnull().all())
+        assert found.one_step_h1.sel(model="Gain", grid="32x32").shape == (6, 8, 1)
+        assert found.lead.values == pytest.approx([0.125 * n for n in range(1, 9)])
+
+
+def test_metrics_json_compares_in_pairs_and_says_for_how_long_a_forecast_can_be_used(report):
+    _, folder, _ = report
+    content = json.loads((folder / "metrics.json").read_text())
+    pairs = {(c["model"], c["metric"]): c for c in content["comparisons"]}
+    assert ("Gain", "relative_l2") not in pairs
+    rival = pairs["Persistence", "relative_l2"]
+    rows = {
+        r["model"]: r["rollout"]["relative_l2"]["values"]
+        for r in content["results"]
+        if r["grid"] == [16, 16] and "rollout" in r
+    }
+    difference = np.array(rows["Persistence"]) - np.array(rows["Gain"])
+    assert rival["difference"] == pytest.approx(difference.mean())
+    assert rival["bootstrap_95"]["low"] <= rival["difference"] <= rival["bootstrap_95"]["high"]
+    usable = {s["model"]: s for s in content["stability"]}
+    assert usable["Gain"]["correlation_time"]["never"] == 6  # a gain keeps the pattern
+    assert usable["Gain"]["growth_rate"] > 0
+    assert usable["Persistence"]["correlation_time"]["median"] < 0.3
+    main = next(r for r in content["results"] if r["role"] == "main" and r["grid"] == [32, 32])
+    assert main["further"]["truth beyond"]["fields"] == ["tracer"]
+    assert main["further"]["balances"]["fields"] == ["mean tracer", "energy of tracer"]
+    assert "why_no_solver" in content
+
+
+def test_energy_by_scale_is_the_square_of_the_gain_in_every_range_that_has_energy(configure):
+    evaluation = evaluated(configure())
+    table = evaluation.headline.further["band_energy"]
+    assert table.fields[0] == "tracer, low"
+    values = table.values[:, :, 0]
+    expected = np.array([1.1 ** (2 * n) for n in range(1, 9)])
+    np.testing.assert_allclose(values.numpy(), np.tile(expected, (6, 1)), rtol=1e-4)
+
+
+def test_costs_are_in_the_table_and_the_plot_and_no_speed_up_is_invented(report):
+    _, _, page = report
+    section = page.split('id="cost"')[1].split("</section>")[0]
+    assert "peak MiB" in section
+    assert "Error against cost" in section
+    assert "No speed-up: The data set does not say which solver made it." in section
+    assert "times as fast" not in page
+
+
+def test_the_front_is_what_nothing_beats_in_both():
+    points = [(3.0, 0.1), (1.0, 0.5), (2.0, 0.6), (4.0, 0.1), (5.0, 0.01), (1.0, float("inf"))]
+    assert pareto_front(points) == [(1.0, 0.5), (3.0, 0.1), (5.0, 0.01)]
+
+
+def test_tables_and_page_go_to_weights_and_biases(configure, monkeypatch):
+    import wandb
+
+    logged: dict[str, object] = {}
+
+    class Run:
+        def log(self, content):
+            logged.update(content)
+
+        def finish(self):
+            logged["finished"] = True
+
+    monkeypatch.setattr(wandb, "init", lambda **options: logged.update(options) or Run())
+    monkeypatch.setattr(wandb, "Table", lambda columns, data: (columns, data))
+    monkeypatch.setattr(wandb, "Html", lambda text, inject: text)
+    value = evaluate(configure(resolutions=[32], wandb={"project": "flows"}))
+    assert (logged["project"], logged["mode"], logged["finished"]) == ("flows", "offline", True)
+    assert logged["test/rollout/relative_l2/16x16"] == pytest.approx(value)
+    columns, rows = logged["accuracy"]
+    assert columns == ["model", "grid", "one step", "rollout"]
+    assert ["Gain", "16 × 16"] in [row[:2] for row in rows]
+    assert {"cost", "certificates"} <= set(logged)
+    assert str(logged["report"]).startswith("<!doctype html>")
