@@ -64,8 +64,8 @@ def prepare(config: Mapping[str, Any]) -> Plan:
 
     Raises:
         ValueError: for a file that is no artifact or carries code, data that differ from what a surrogate was
-            trained on, a grid that the data or the main model cannot reach, a horizon beyond the data, an empty
-            test set.
+            trained on, a grid that the data or the main model cannot reach, a metric or protocol that does not exist or
+            that the data do not have, a horizon beyond the data, an empty test set.
         FileNotFoundError: if an artifact is missing.
         OSError: if the report cannot be written where it should go.
     """
@@ -80,9 +80,9 @@ def prepare(config: Mapping[str, Any]) -> Plan:
         raise ValueError("no artifact given. Name one: python evaluate.py artifact=runs/RUN_ID/artifact.pt")
     artifact = Path(config["artifact"])
     device = choose_device(config["device"])
-    main = Surrogate.load(artifact, device)
-    check_tracking(config.get("wandb"))
+    check_tracking(config["wandb"])
     protocol = wanted_protocols(config["protocol"])
+    main = Surrogate.load(artifact, device)
     compared, joined = (
         [(Path(path), Surrogate.load(path, device)) for path in config[key]]
         for key in ("compare", "ensemble")

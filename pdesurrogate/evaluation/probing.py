@@ -78,8 +78,7 @@ def reference_of(plan: Plan, config: Mapping[str, Any]) -> Reference | str:
     if not config["solver"]:
         return "The data’s solver was switched off (solver=false)."
     section = config.get("data") or plan.main.provenance.get("config", {}).get("data") or {}
-    made = plan.data.dataset.provenance.get("test")
-    return find_reference(section, made if isinstance(made, Mapping) else {}, plan.truths[plan.training_grid])
+    return find_reference(section, plan.data.dataset.splits["test"], plan.data.spec)
 
 
 def against_solver(plan: Plan, reference: Reference | str, scores: Sequence[Score]) -> dict[str, Any]:

@@ -25,6 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..data.split_files import differences
+from ..data.store import StoredTrajectories
+from ..data.trajectories import Trajectories
 from ..fields import DataSpec
 from ..metrics import MetricTable, relative_l2
 from ..solvers import GENERATORS
@@ -97,42 +100,29 @@ class SolverRun:
         return float(self.errors.mean())
 
 
-def find_reference(section: Mapping[str, Any], made: Mapping[str, Any], truth: Truth) -> Reference | str:
+def find_reference(section: Mapping[str, Any], stored: Trajectories, spec: DataSpec) -> Reference | str:
     """Return the solver of a data set, or the reason why there is none, in a sentence.
 
     Args:
         section: the ``data`` section of a configuration, whose ``generator`` says how the set was made.
-        made: the attributes of the test file.
-        truth: the test trajectories.
+        stored: the test split.
+        spec: of the data, with the time step of the surrogate.
     """
     options = dict(section.get("generator") or {})
     options.pop("num_trajectories", None)
-    if "kind" not in options or "first_trajectory" not in made or "solve_grid" not in made:
+    if "kind" not in options or not isinstance(stored, StoredTrajectories):
         return "The data set does not say which solver made it."
     generator = GENERATORS.build(options.pop("kind"), **options)
     if not isinstance(generator, ContinuableGenerator) or not can_resample(generator.spec):
         return "Frames of this data set are not states from which its solver can go on."
-    changed = [
-        k for k, v in generator.attributes.items() if k in made and k not in _FREE and not _same(v, made[k])
-    ]
-    if changed:
-        return f"The configured solver is not the one that made the test file: {', '.join(changed)} differ."
-    first = int(made["first_trajectory"])
+    if changed := differences(stored, generator):
+        return f"The configured solver is not the one that made the test file: {'; '.join(changed)}."
+    first = int(stored.attributes["first_trajectory"])
     try:
         equation = generator.equation([first])
     except ValueError as error:
         return f"{str(error)[0].upper()}{str(error)[1:]}"
-    spec = truth.trajectories.spec
-    return Reference(generator, spec, first, float(equation.dt), int(made["solve_grid"]))  # type: ignore[attr-defined]
-
-
-_FREE = frozenset({"pdesurrogate_version", "title", "Conventions"})
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-6)
-    return bool(one == other)
+    return Reference(generator, spec, first, equation.dt, int(stored.attributes["solve_grid"]))
 
 
 @torch.no_grad()

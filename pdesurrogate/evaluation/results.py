@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -317,7 +318,7 @@ class Evaluation:
             low, high = bootstrap_interval(times, "median")
             content[f"{kind}_time"] = {
                 "values": plain(times),
-                "median": plain(times.median()),
+                "median": plain(float(np.median(times))),
                 "bootstrap_95": {"low": plain(low), "high": plain(high)},
                 "never": int(times.isinf().sum()),
             }

@@ -62,7 +62,7 @@ def evaluate(config: dict[str, Any]) -> float:
         write_samples(evaluation, samples)
         metrics.write_text(numbers, encoding="utf-8")
         report.write_text(page, encoding="utf-8")
-    if config.get("wandb"):
+    if config["wandb"]:
         track(evaluation, plan.output / "report.html", config["wandb"])
     log.info("Report: %s  (%s)", plan.output / "report.html", summary(evaluation))
     return evaluation.rollout(evaluation.main, evaluation.training_grid).mean

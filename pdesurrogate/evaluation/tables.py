@@ -6,6 +6,8 @@ import html
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..metrics.table import FEWEST_SAMPLES, bootstrap_interval
 from .comparison import leaders
 from .contenders import Coarse, Contender, native_of
@@ -120,7 +122,7 @@ def _time_cell(evaluation: Evaluation, contender: Contender, kind: str) -> str:
         return f"{value:.3g}" if value <= horizon else f"&gt; {horizon:.3g}"
 
     small = "" if math.isnan(low) else f"<small>{text(low)} – {text(high)}</small>"
-    return f"<td>{text(float(times.median()))}{small}</td>"
+    return f"<td>{text(float(np.median(times)))}{small}</td>"
 
 
 def scales_table(evaluation: Evaluation) -> str:

@@ -203,8 +203,9 @@ def bootstrap_interval(
         return float(sample[0]), float(sample[0])
     if statistic == "median":
         draws = np.random.default_rng(0).integers(len(sample), size=(resamples, len(sample)))
-        medians = np.sort(sample[draws], axis=1)[:, (len(sample) - 1) // 2 : len(sample) // 2 + 1].mean(1)
-        ends = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+        ends = np.quantile(
+            np.median(sample[draws], axis=1), [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf"
+        )
         return float(ends[0]), float(ends[1])
     from scipy.stats import bootstrap
 

@@ -59,11 +59,22 @@ class TrajectoryGenerator(Protocol):
         ...
 
 
+class MarchedEquation(Equation, Protocol):
+    """An equation that is solved in steps of time.
+
+    Attributes:
+        dt: the longest step.
+    """
+
+    @property
+    def dt(self) -> float: ...  # noqa: D102
+
+
 @runtime_checkable
 class ContinuableGenerator(TrajectoryGenerator, Protocol):
     """An ensemble whose frames are whole states of its equation, so that a solution can go on from any of them."""
 
-    def equation(self, indices: Sequence[int], dt: float | None = None) -> Equation:
+    def equation(self, indices: Sequence[int], dt: float | None = None) -> MarchedEquation:
         """Return the equation with what was drawn for some trajectories.
 
         It can be solved on any grid that suits a state; no resolution is refused.

@@ -57,8 +57,8 @@ def truth(section):
 
 
 def reference_of(section, truth):
-    trajectories, data = truth
-    return find_reference(section, data.dataset.provenance["test"], trajectories)
+    _, data = truth
+    return find_reference(section, data.dataset.splits["test"], data.spec)
 
 
 def test_the_solver_goes_on_from_a_stored_frame_as_it_did_when_it_made_the_data(section, truth):
@@ -123,9 +123,7 @@ def test_the_report_compares_at_equal_error_and_draws_the_twin(section, tmp_path
     (cost,) = found["cost"]
     assert cost["speed_up"] > 0
     assert cost["solver_grid"] == found["solver"][-1]["grid"]
-    assert (
-        found["solver"][-1]["grid"][0] < 32
-    )  # the coarsest that reaches the error of persistence, not the data's grid
+    assert found["solver"][-1]["grid"][0] < 32  # the coarsest that errs as little, not the grid of the data
     assert found["twin"]["n"] == 2
     by_name = {c["property"]: c for c in found["certificates"]}
     assert by_name["shift"]["by_equation"] is False  # Li et al.'s forcing depends on the place
