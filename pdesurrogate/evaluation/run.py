@@ -7,7 +7,6 @@ import logging
 import platform
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -54,14 +53,11 @@ def evaluate(config: dict[str, Any]) -> float:
     for line in [*console_table(evaluation), *certificate_lines(evaluation)]:
         log.info(line)
     page, numbers = render(evaluation), json.dumps(evaluation.to_dict(), allow_nan=False)
-    with ExitStack() as files:  # all of them, or none
-        report, metrics, samples = (
-            files.enter_context(durable_write(plan.output / name))
-            for name in ("report.html", "metrics.json", "results.nc")
-        )
-        write_samples(evaluation, samples)
-        metrics.write_text(numbers, encoding="utf-8")
-        report.write_text(page, encoding="utf-8")
+    for name, content in (("metrics.json", numbers), ("report.html", page)):
+        with durable_write(plan.output / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    with durable_write(plan.output / "results.nc") as temporary:
+        write_samples(evaluation, temporary)
     if config["wandb"]:
         track(evaluation, plan.output / "report.html", config["wandb"])
     log.info("Report: %s  (%s)", plan.output / "report.html", summary(evaluation))

@@ -47,7 +47,7 @@ def to_dataset(evaluation: Evaluation) -> Any:
         "start": (
             "start",
             np.arange(one_step.values.shape[1]),
-            {"long_name": "frames before the window's last"},
+            {"long_name": "number of the true window, from the first"},
         ),
         "field": fields,
     }

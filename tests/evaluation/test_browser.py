@@ -31,7 +31,8 @@ QUIET = (
 LIGHT, DARK = "--blink-settings=preferredColorScheme=1", "--blink-settings=preferredColorScheme=0"
 MEASURE = """<script>addEventListener("load", () => {
   const wide = [...document.querySelectorAll("body *")].filter(e =>
-    !e.closest(".scroll") && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + "." + e.className);
+    !e.closest(".scroll") && !e.matches(".window img") && e.getBoundingClientRect().right > innerWidth + 1).map(
+    e => e.tagName + "." + e.className);
   document.title = JSON.stringify({scroll: document.documentElement.scrollWidth, window: innerWidth, wide,
     requests: performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
     charts: document.querySelectorAll("svg[role=img]").length,
