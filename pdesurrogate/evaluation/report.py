@@ -21,7 +21,13 @@ from .film import SCRIPT
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
 from .tables import accuracy_table, colour_class, details_table, scales_table
-from .trust_tables import balances_table, certificates_table, ensembles_table, transfer_table
+from .trust_tables import (
+    balances_table,
+    certificates_table,
+    ensembles_table,
+    transfer_table,
+    violations_sentence,
+)
 from .typography import counted, on_grid, typeset
 from .verdict import second_sentence, verdict
 
@@ -47,7 +53,8 @@ def render(evaluation: Evaluation) -> str:
         _provenance(evaluation),
     ]
     equation = html.escape(evaluation.spec.equation)
-    second = " ".join(filter(None, [second_sentence(evaluation), speed_sentence(evaluation)]))
+    sentences = [second_sentence(evaluation), speed_sentence(evaluation), violations_sentence(evaluation)]
+    second = " ".join(filter(None, sentences))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -12,7 +12,7 @@ from ..metrics.table import mean_interval
 from .certificates import ROUNDING, Certificate
 from .results import Evaluation
 from .tables import captioned, rows_of
-from .typography import error_text, on_grid, three_digits
+from .typography import error_text, listed, on_grid, three_digits
 
 
 def transfer_table(evaluation: Evaluation) -> str:
@@ -70,6 +70,15 @@ def certificates_table(evaluation: Evaluation) -> str:
     )
     heads = ["Property", "measured", "built in", "equation", ""]
     return captioned("table-5", caption, _head(heads), rows)
+
+
+def violations_sentence(evaluation: Evaluation) -> str:
+    """Return which properties the surrogate was built to have and has not; empty if there is none."""
+    broken = [c for c in evaluation.certificates if c.label == evaluation.main.label and c.is_violated]
+    if not broken:
+        return ""
+    names = listed([f"{c.name} ({error_text(c.error or 0.0)})" for c in broken])
+    return f"It does not have what it was built to have: {names}."
 
 
 def certificate_lines(evaluation: Evaluation) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from pdesurrogate.evaluation.certificates import certify, symmetries
 from pdesurrogate.evaluation.contenders import Native
 from pdesurrogate.evaluation.plan import prepare
 from pdesurrogate.evaluation.run import run
-from pdesurrogate.evaluation.trust_tables import certificate_lines, certificates_table
+from pdesurrogate.evaluation.trust_tables import certificate_lines, certificates_table, violations_sentence
 from pdesurrogate.fields import Axis, DataSpec, Field, Normaliser
 from pdesurrogate.fields.spherical.grid import spherical_axes
 from pdesurrogate.models import MODELS
@@ -146,3 +147,8 @@ def test_certificates_are_printed_and_in_the_page(configure):
     lines = certificate_lines(evaluation)
     assert any(line.startswith("shift") and "unknown" in line for line in lines)
     assert "conservation of mean tracer" in certificates_table(evaluation)
+    assert violations_sentence(evaluation) == ""
+    broken = replace(found["shift"], error=0.1, by_model=True)
+    page = certificates_table(replace(evaluation, certificates=[broken]))
+    assert '<td class="broken">10.0 %</td>' in page
+    assert "shift (10.0 %)" in violations_sentence(replace(evaluation, certificates=[broken]))
