@@ -18,6 +18,7 @@ from .cases import show_cases
 from .contenders import Native, native_of
 from .cost import measure_cost
 from .ensembles import score_ensembles
+from .metrics_file import to_dict
 from .plan import Plan, file_digest, prepare
 from .probing import against_solver, certificates, measure_transfers, reference_of
 from .report import render
@@ -52,7 +53,7 @@ def evaluate(config: dict[str, Any]) -> float:
     evaluation = run(plan, config)
     for line in [*console_table(evaluation), *certificate_lines(evaluation)]:
         log.info(line)
-    page, numbers = render(evaluation), json.dumps(evaluation.to_dict(), allow_nan=False)
+    page, numbers = render(evaluation), json.dumps(to_dict(evaluation), allow_nan=False)
     for name, content in (("metrics.json", numbers), ("report.html", page)):
         with durable_write(plan.output / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
