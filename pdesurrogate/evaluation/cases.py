@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,15 +70,26 @@ def show_cases(contender: Contender, truth: Truth, table: MetricTable, horizon: 
         trajectory = table.samples[row]
         frames = _replay(contender, truth, trajectory, horizon)
         error = float(table.per_sample()[row])
-        stills, film = (
-            (
-                leads,
-                *(torch.stack([pair[side] for n, pair in frames.items() if n in leads]) for side in (0, 1)),
+        stills, film = shown_leads(horizon), film_leads(horizon)
+        cases.append(
+            Case(
+                rank,
+                trajectory,
+                error,
+                stills,
+                *_stacked(frames, stills),
+                film,
+                *_stacked(frames, film),
+                undefined=table.undefined,
             )
-            for leads in (shown_leads(horizon), film_leads(horizon))
         )
-        cases.append(Case(rank, trajectory, error, *stills, *film, undefined=table.undefined))
     return cases
+
+
+def _stacked(frames: dict[int, tuple[Tensor, Tensor]], leads: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return truth and prediction at some lead times."""
+    truths, predictions = zip(*(pair for lead, pair in frames.items() if lead in leads), strict=True)
+    return torch.stack(truths), torch.stack(predictions)
 
 
 def _replay(

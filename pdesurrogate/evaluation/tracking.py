@@ -44,7 +44,7 @@ def track(evaluation: Evaluation, page: Path, section: Mapping[str, Any]) -> Non
         config=dict(evaluation.config),
     )
     tables = {
-        name: wandb.Table(columns=heads, data=rows)
+        name: wandb.Table(columns=list(heads), data=rows)
         for name, (heads, rows) in plain_tables(evaluation).items()
     }
     run.log(

@@ -30,8 +30,8 @@ def transfer_table(evaluation: Evaluation) -> str:
             notes.append(f"Aliasing of {t.label} at {on_grid(t.grid)}: {t.why_no_aliasing}")
         further = evaluation.score(contender, t.grid).further if t.grid in evaluation.grids else {}
         for part in ("within", "beyond", "truth beyond"):
-            table = further.get(part)
-            cells.append("<td>—</td>" if table is None else _percent(table.per_sample()))
+            errors = further.get(part)
+            cells.append("<td>—</td>" if errors is None else _percent(errors.per_sample()))
         head = html.escape(f"{t.label}, {on_grid(t.grid)}")
         kind = ' class="main"' if contender is evaluation.main else ""
         rows.append(f'<tr{kind}><th scope="row">{head}</th>{"".join(cells)}</tr>')
