@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -157,7 +157,7 @@ class GFNO(nn.Module):
         plane = (max(spec.ndim - 2, 0), spec.ndim - 1)
         keeps_all = reproduce_release or not norm
         sees_means = not bool((lift == lift[:1]).all())
-        common = {
+        common: dict[str, Any] = {
             "num_modes": self.num_modes,
             "plane": plane,
             "norm": norm,
