@@ -33,8 +33,6 @@ from ..fields import DataSpec
 from ..fields.fourier.kept_tables import kept
 from ..layers import (
     AxialKernel,
-    axial_integral,
-    axis_means,
     check_kernel_norm,
     check_memory,
     check_precision,
@@ -48,7 +46,9 @@ from ..layers.precision import products_in
 from ..layers.tracing import needs_plain_operations
 from ..registry import did_you_mean
 from . import MODELS
+from .factformer_block import FactFormerBlock
 from .factformer_ends import GROUPS, BoundaryBranch, Decoder, GroupedLift, LatentMarch
+from .factformer_options import check_head, check_latent, check_padding, count_latent_steps
 from .options import require_at_least, require_dimension, require_geometry
 
 LIFTS = ("linear", "grouped")
@@ -129,8 +129,8 @@ class FactFormer(nn.Module):
         sizes = {"depth": depth, "heads": heads, "head_dim": head_dim, "kernel_multiplier": kernel_multiplier}
         require_at_least("factformer", 1, history=history, horizon=horizon, width=width, **sizes)
         require_at_least("factformer", 0, rotary_frequency=rotary_frequency, position_scale=position_scale)
-        _check_head(width, head_dim, kernel_multiplier)
-        _check_padding(padding, spec)
+        check_head(width, head_dim, kernel_multiplier)
+        check_padding(padding, spec)
         check_kernel_norm(kernel_norm)
         check_memory(memory)
         check_precision(precision)
@@ -145,7 +145,7 @@ class FactFormer(nn.Module):
         if periodic_positions and not position_scale and spec.is_periodic and not boundary_branch:
             self.symmetries = frozenset({"shift"})
 
-        steps = _latent_steps(horizon, latent_steps)
+        steps = count_latent_steps(horizon, latent_steps)
         self.is_grouped = lift == "grouped"
         self.lift: nn.Module = (
             GroupedLift(spec.num_channels, spec.num_parameters, history, width)
@@ -178,7 +178,7 @@ class FactFormer(nn.Module):
         self.march: LatentMarch | None = None
         if steps:
             latent = round(latent_multiplier * width)
-            _check_latent(latent, latent_multiplier)
+            check_latent(latent, latent_multiplier)
             self.march = LatentMarch(encoded, latent, width, steps, memory)
             groups = int(GROUPS * latent_multiplier)
             self.decode = Decoder(latent, width, horizon // steps * spec.num_channels, groups)
@@ -313,114 +313,3 @@ class FactFormer(nn.Module):
             return part(*inputs)
         result: Tensor = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
         return result
-
-
-class FactFormerBlock(nn.Module):
-    """``u + W₂ σ( O N[ K_1 ×_1 .. K_d ×_d V ũ ] )`` with ``ũ = LayerNorm(u)``.
-
-    Args:
-        width: channels.
-        heads: kernels an axis.
-        head_dim: channels of the values of a head.
-        kernels: of the axes, or one for all of them.
-        keep: whether heads are kept for the backward pass, see `pdesurrogate.layers.axial_integral`.
-        precision: of the integral.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        head_dim: int,
-        kernels: Sequence[AxialKernel],
-        *,
-        keep: bool,
-        precision: str,
-    ) -> None:
-        super().__init__()
-        self.heads, self.keep, self.precision = heads, keep, precision
-        self.layer_norm = nn.LayerNorm(width)
-        self.inner = nn.Linear(width, width, bias=False)
-        self.kernels = nn.ModuleList(kernels)
-        self.values = nn.Linear(width, heads * head_dim, bias=False)
-        self.join = nn.Linear(heads * head_dim, width, bias=False)
-        self.mix = nn.Linear(width, width, bias=False)
-
-    def forward(
-        self,
-        u: Float[Tensor, "batch *space width"],
-        angles: Sequence[Float[Tensor, "_points pair"]],
-        spacings: Sequence[float],
-    ) -> Float[Tensor, "batch *space width"]:
-        """Return the block's output on the same grid.
-
-        Args:
-            u: the field.
-            angles: of the rotary embedding, for every axis.
-            spacings: distance of points on every axis.
-        """
-        normalised = self.layer_norm(u)
-        kernels = []
-        for axis, (mean, angle, spacing) in enumerate(
-            zip(axis_means(normalised), angles, spacings, strict=True)
-        ):
-            kernel = self.kernels[axis % len(self.kernels)]
-            kernels.append(kernel(self.inner(mean), angle, spacing))
-        y = axial_integral(
-            normalised,
-            kernels,
-            self.values.weight,
-            self.join.weight,
-            keep=self.keep,
-            precision=self.precision,
-        )
-        return u + self.mix(F.gelu(y))
-
-
-def _latent_steps(horizon: int, steps: int | None) -> int:
-    steps = horizon if steps is None else steps
-    if steps < 0 or (steps and horizon % steps):
-        below = [n for n in range(1, horizon + 1) if horizon % n == 0]
-        raise ValueError(
-            f"factformer: latent marching of {steps} states cannot reach a horizon of {horizon} frames, which has to "
-            f"be a multiple of the states. Give latent_steps one of {below}, null for one state a frame or 0 for all "
-            f"frames at once; or a horizon of {max(steps, 1)} frames, and let rollouts feed them back."
-        )
-    return steps
-
-
-def _check_head(width: int, head_dim: int, kernel_multiplier: int) -> None:
-    if width % GROUPS:
-        raise ValueError(
-            f"factformer: width is {width}; it must be a multiple of {GROUPS}, the groups of the decoder."
-        )
-    if width % head_dim:
-        divisors = [n for n in range(1, width + 1) if width % n == 0]
-        raise ValueError(
-            f"factformer: head_dim is {head_dim} and does not divide the width {width}. Give one of {divisors}."
-        )
-    if head_dim * kernel_multiplier % 2:
-        raise ValueError(
-            f"factformer: queries and keys have head_dim x kernel_multiplier = {head_dim * kernel_multiplier} "
-            "channels; rotary embeddings turn pairs of them. Make one of both even."
-        )
-
-
-def _check_padding(padding: float, spec: DataSpec) -> None:
-    if not 0 <= padding <= 1:
-        raise ValueError(f"factformer: padding is {padding}; it is a fraction of the axis, between 0 and 1.")
-    if padding and spec.is_periodic:
-        raise ValueError(
-            f"factformer: padding is {padding} but every axis is periodic ({', '.join(spec.axis_names)}) and needs "
-            "none. Set padding to 0."
-        )
-
-
-def _check_latent(latent: int, multiplier: float) -> None:
-    groups = int(GROUPS * multiplier)
-    if groups < 1 or latent % groups or latent % GROUPS:
-        raise ValueError(
-            f"factformer: latent_multiplier is {multiplier} and gives {latent} channels of the latent state, which "
-            f"have to be a multiple of {GROUPS} and of {max(groups, 1)} groups. Give a whole number, or 1.5 with a "
-            "width that is a multiple of 16."
-        )

@@ -60,6 +60,7 @@ def train(config: dict[str, Any]) -> float:
     run_dir = _from_here(Path(config["run_dir"]))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
+    _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
     optimisation = Optimisation(**config["optim"])
@@ -80,7 +81,7 @@ def train(config: dict[str, Any]) -> float:
     resumed = _resumed_folder(config, surrogate)
     check_options("boosting", Boosting, config.get("boosting", {}))
     boosting = Boosting(**config.get("boosting", {}))
-    capture = _captures(config["trainer"], unroll)
+    capture = _captures(config["trainer"])
     boosting.check(surrogate.model, unroll, data, capture)
     with warnings.catch_warnings():
         _ignore_advice()
@@ -176,15 +177,23 @@ def _loss(section: Mapping[str, Any]) -> Metric:
     return metric if regions == 1 else RegionalLoss(metric, regions)
 
 
-def _captures(trainer: Mapping[str, Any], unroll: Unroll) -> bool:
-    """Return whether steps are to be captured, after checking that they can be."""
-    if not trainer.get("capture", False):
-        return False
-    if isinstance(unroll, ChangingUnroll):
+def _require_steady_steps(trainer: Mapping[str, Any], unroll: Unroll) -> None:
+    """Refuse to capture steps of an unroll that changes.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if trainer.get("capture", False) and isinstance(unroll, ChangingUnroll):
         raise ValueError(
             "trainer.capture=true records one step and replays it, and the steps of this unroll change as training "
             "goes on. Set trainer.capture=false, or take unroll=one_step or k_step."
         )
+
+
+def _captures(trainer: Mapping[str, Any]) -> bool:
+    """Return whether steps are to be captured, after checking that they can be."""
+    if not trainer.get("capture", False):
+        return False
     devices = trainer["devices"]
     alone = trainer["num_nodes"] == 1 and (devices == 1 or (isinstance(devices, list) and len(devices) == 1))
     has_gpu = torch.cuda.is_available()
