@@ -153,7 +153,9 @@ class _Schema:
             axes.append(axis)
         times = container.read("dimensions/time")
         times = times[0] if times.ndim > 1 else times
-        fields, slots = _fields(file, container, dims, names, signs, is_sphere)
+        fields, slots = _fields(
+            file, container, dims, names, signs, is_sphere, int(attributes["n_trajectories"])
+        )
         if wanted is not None:
             fields, slots = _chosen(file, wanted, fields, slots)
         parameters, values = _parameters(container, attributes)
@@ -234,6 +236,7 @@ def _fields(
     names: Mapping[str, str],
     signs: Mapping[str, float],
     is_sphere: bool,
+    num_samples: int,
 ) -> tuple[list[Field], list[Slot]]:
     fields: list[Field] = []
     slots: list[Slot] = []
@@ -252,6 +255,11 @@ def _fields(
             varying = facts.get("dim_varying", [True] * len(dims))
             in_time = bool(facts.get("time_varying", True))
             axes = [SAMPLE] if facts.get("sample_varying", True) else []
+            count = (container.shape(array) or (0,))[0]
+            if axes and count != num_samples:
+                raise ValueError(
+                    f"{file}: {array} holds {count} trajectories and n_trajectories is {num_samples}."
+                )
             axes += [TIME] if in_time else []
             axes += [names[dim] for dim, varies in zip(dims, varying, strict=True) if varies]
             own, found = _components(

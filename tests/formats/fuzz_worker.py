@@ -39,8 +39,8 @@ NAMES = (
 SMALL = {"pdebench_rdb": lambda folder: layouts.dam_break(folder, count=3)}
 ALONE = {"the_well": "root", "pdearena_weather": "root", "pdebench_incompressible": "path"}
 """Sets of several files of which the mutated one is read alone: less work for each mutation."""
-SECONDS_EACH = 10
-MEMORY = 4 * 2**30
+SECONDS_EACH = 30
+MEMORY = 8 * 2**30
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
@@ -73,7 +73,6 @@ def is_right(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> bool
 
 def run(name: str, folder: Path, count: int, report: int) -> None:
     """Read ``count`` mutations of one layout and write the outcome to a pipe."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     folder = folder / name
     folder.mkdir(parents=True)
     case = SMALL.get(name, layouts.LAYOUTS[name])(folder)
@@ -82,6 +81,9 @@ def run(name: str, folder: Path, count: int, report: int) -> None:
     content = case.file.read_bytes()
     truth = frames_of(case)
     rng = random.Random(name)
+    resource.setrlimit(
+        resource.RLIMIT_AS, (MEMORY, MEMORY)
+    )  # a size that was mutated must not eat the machine
     outcome: dict[str, Any] = {"refused": 0, "read": 0, "wrong": 0, "status": 0}
     began = time.process_time()
     for number in range(count):

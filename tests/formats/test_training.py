@@ -33,7 +33,7 @@ def test_an_epoch_gives_the_same_loss_as_from_the_store(made, tmp_path, monkeypa
     _register_resolvers()
     case = made[name]
     on_sphere = case.axes[0][0] == "lat"
-    model = ["model=sfno", "model.max_degree=3"] if on_sphere else ["model=fno", "model.num_modes=2"]
+    model = ["model=sfno", "model.max_degree=2"] if on_sphere else ["model=fno", "model.num_modes=2"]
     small = [f"data={CASES[name]}", *model, "model.width=4", "model.depth=1", "trainer.max_epochs=1"]
     small += ["trainer.figure_every=0", "logger=none", "run_id=test"]
     errors = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ UNREADABLE = (
     zlib.error,
     zipfile.BadZipFile,
     pickle.UnpicklingError,
+    tokenize.TokenError,
 )
 """Everything that the libraries below raise for files that are damaged."""
 
