@@ -199,7 +199,7 @@ def _released(options: TransformOnceOptions, ours: Side, size: int) -> Side:
 
 
 def _to_released(state: Mapping[str, Tensor], num_modes: int) -> dict[str, Tensor]:
-    theirs = {"fc1": state["hidden"].T, "fc2": state["project"].T}
+    theirs = {"fc1": state["hidden.weight"].T, "fc2": state["project.weight"].T}
     for name, value in state.items():
         head, _, tail = name.rpartition(".")
         if head == "lift":
@@ -212,7 +212,7 @@ def _to_released(state: Mapping[str, Tensor], num_modes: int) -> dict[str, Tenso
 
 
 def _from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    ours = {"hidden": state["fc1"].T, "project": state["fc2"].T}
+    ours = {"hidden.weight": state["fc1"].T, "project.weight": state["fc2"].T}
     for name, value in state.items():
         head, _, tail = name.rpartition(".")
         if head == "fc0":

@@ -2,7 +2,8 @@
 
 A group convolution repeats its parameters, rotated, over the whole of its matrix. That costs nothing in evaluation if
 the matrix is kept, provided that it is never older than the parameters: it is kept with the version that torch counts
-for every tensor and raises with every change in place, by an optimiser or a loaded state.
+for every tensor and raises with every change in place, by an optimiser or a loaded state. Fused optimisers change
+weights without raising it (torch 2.13), so a hook that torch calls after the step of any optimiser does.
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .tracing import needs_plain_operations
+
+
+def _raise_versions(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    for group in optimiser.param_groups:
+        if group.get("fused"):
+            torch.autograd.graph.increment_version(group["params"])
+
+
+register_optimizer_step_post_hook(_raise_versions)
 
 
 class DerivedWeight:

@@ -154,8 +154,8 @@ class T1(nn.Module):
         self.layers = nn.ModuleList(
             T1Layer(width, shape, math.sqrt(1 - mixed) if balanced else 1.0) for _ in range(depth)
         )
-        self.hidden = nn.Parameter(torch.empty(head_width, width))
-        self.project = nn.Parameter(torch.empty(self.frame.out_channels, head_width))
+        self.hidden = nn.Linear(width, head_width, bias=False)
+        self.project = nn.Linear(head_width, self.frame.out_channels, bias=False)
         self._initialise(sizes, float(decay), balanced, mixed)
 
     @property
@@ -206,7 +206,7 @@ class T1(nn.Module):
             v = self._lifted(history, parameters)
             for layer in self.layers:
                 v = layer(v)
-            y = F.linear(torch.sin(F.linear(v, self.hidden)), self.project) / self.scale
+            y = self.project(torch.sin(self.hidden(v))) / self.scale
         y = y.movedim((-2, -1), (0, 1))
         if self.frame.time_is_axis:
             return self.time_waves.synthesise(y, (self.frame.horizon,)).movedim(-1, 1)
@@ -270,8 +270,8 @@ class T1(nn.Module):
             scales[0] /= math.sqrt(share)  # on the truncating layer only
         for layer, scale in zip(self.layers, scales, strict=True):
             cast(T1Layer, layer).initialise(scale, math.sqrt(mixed))
-        nn.init.normal_(self.hidden, std=HEAD_SCALE)
-        nn.init.normal_(self.project, std=HEAD_SCALE)
+        nn.init.normal_(self.hidden.weight, std=HEAD_SCALE)
+        nn.init.normal_(self.project.weight, std=HEAD_SCALE)
 
 
 class T1Layer(nn.Module):

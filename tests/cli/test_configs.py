@@ -1,6 +1,7 @@
 """Every configuration file that is shipped composes, and what it names can be built."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,9 +40,11 @@ def composed(command: str, *overrides: str) -> dict[str, Any]:
 
 
 def build(section: dict[str, Any], history: int, horizon: int) -> Any:
-    """Build a model for data on a geometry that it declares."""
+    """Build a model for data on a geometry that it declares, with walls where it pads."""
     kind = section.pop("kind")
     spec = SPEC if "plane" in getattr(MODELS.get(kind), "geometries", {"plane"}) else SPHERE
+    if section.get("padding"):
+        spec = spec.replace(axes=tuple(replace(axis, boundary="wall", offset=0.5) for axis in spec.axes))
     return MODELS.build(kind, spec, history, horizon, **section)
 
 

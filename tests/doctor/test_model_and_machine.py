@@ -9,7 +9,6 @@ import torch
 
 from pdesurrogate.doctor.environment import look_at_environment
 from pdesurrogate.doctor.memory import judge, probe, request
-from pdesurrogate.doctor.memory_probe import measure
 from pdesurrogate.doctor.run import _open, examine
 
 
@@ -111,7 +110,7 @@ def test_memory_is_measured_in_a_process_of_its_own(cured):
 
 def test_a_batch_that_will_not_fit_is_not_tried(cured):
     config = cured()
-    measured = measure(request(config, _open(config), 10**9, 1, "cpu"))
+    measured = probe(request(config, _open(config), 10**9, 1, "cpu"))
     assert len(measured["peaks"]) == 2
     mib = 2**20
     found = judge({"peaks": [100 * mib, 110 * mib]}, 64, 200 * mib, 2, 10, config)

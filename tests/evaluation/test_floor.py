@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from pdesurrogate.evaluation.metrics_file import to_dict
 from pdesurrogate.evaluation.plan import prepare
 from pdesurrogate.evaluation.report import render
 from pdesurrogate.evaluation.run import console_table, run
@@ -67,7 +68,7 @@ def test_it_is_printed_in_the_report_the_numbers_and_the_console(
     assert "floor 80" in render(evaluation)
     assert "<i>Floor</i>" in render(evaluation)
     assert any(line.startswith("  its floor") and line.count("80") == 2 for line in console_table(evaluation))
-    content = json.loads(json.dumps(evaluation.to_dict()))
+    content = json.loads(json.dumps(to_dict(evaluation)))
     (own,) = [result for result in content["results"] if result["role"] == "main"]
     assert own["floor"]["one_step"]["summary"]["mean"] == pytest.approx(0.8, abs=1e-5)
 

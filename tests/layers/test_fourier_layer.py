@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 
 import pytest
 import torch
@@ -18,6 +19,10 @@ from pdesurrogate.layers import (
 )
 from pdesurrogate.layers.native import native_library, reason_without_native
 from pdesurrogate.layers.spectral_backends import _fastest
+
+POINTWISE = sys.modules[
+    "pdesurrogate.layers.pointwise_mlp"
+]  # the module; the package exports a function of its name
 
 NUM_MODES = (3, 4)
 GRID = (4, 5)
@@ -157,7 +162,7 @@ def test_batches_and_grids_beyond_the_cache_give_the_same_numbers(memory, monkey
     inputs = [t.requires_grad_() for t in (field((12, 11), batch=5), *layer_weights())]
     outcomes = []
     for size in (2**30, 1000):
-        monkeypatch.setattr("pdesurrogate.layers.pointwise_mlp.CACHE_BYTES", size)
+        monkeypatch.setattr(POINTWISE, "CACHE_BYTES", size)
         y = run(*inputs, memory=memory)
         outcomes.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
     for one, other in zip(*outcomes, strict=True):
@@ -241,7 +246,7 @@ def test_the_perceptron_has_exact_derivatives_of_both_orders(memory, needs_gradi
 
 
 def test_the_perceptron_never_holds_its_hidden_layer(monkeypatch):
-    monkeypatch.setattr("pdesurrogate.layers.pointwise_mlp.CACHE_BYTES", 4096)
+    monkeypatch.setattr(POINTWISE, "CACHE_BYTES", 4096)
     mlp = PointwiseMLP(2, 64, 1)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):

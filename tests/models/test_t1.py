@@ -53,8 +53,8 @@ def full_resolution(model, frames):
         out = torch.zeros_like(v)
         out[block] = layer.keep * v[block] + h
         v = out
-    y = torch.einsum("bixy,hi->bhxy", v, model.hidden).sin()
-    return waves.synthesise(torch.einsum("bhxy,oh->boxy", y, model.project) / model.scale, grid)
+    y = torch.einsum("bixy,hi->bhxy", v, model.hidden.weight).sin()
+    return waves.synthesise(torch.einsum("bhxy,oh->boxy", y, model.project.weight) / model.scale, grid)
 
 
 @pytest.mark.parametrize("residual", ["balanced", "sum"])
@@ -97,11 +97,16 @@ def test_a_forward_pass_transforms_once_in_space_each_way_whatever_the_depth(
 def identity(spec, grid_modes=5):
     """A network whose layers add nothing and whose lifting and projection undo each other."""
     model = build(spec, num_modes=grid_modes, residual="sum")
-    for parameter in (*model.layers.parameters(), model.lift.weight, model.hidden, model.project):
+    for parameter in (
+        *model.layers.parameters(),
+        model.lift.weight,
+        model.hidden.weight,
+        model.project.weight,
+    ):
         parameter.zero_()
     small = 1e-9  # the sine is the identity there
     model.lift.weight[0, 0] = 1
-    model.hidden[0, 0], model.project[0, 0] = small, 1 / small
+    model.hidden.weight[0, 0], model.project.weight[0, 0] = small, 1 / small
     return model
 
 
@@ -136,10 +141,15 @@ def test_waves_that_are_not_kept_leave_no_trace_in_or_out():
 def test_a_trajectory_at_once_takes_a_history_that_is_constant_in_time():
     """With all cosines in time kept, identity layers return the lifted history in every frame."""
     model = build(TORUS, 1, 4, num_modes=[5, 5, 4], time="axis", residual="sum")
-    for parameter in (*model.layers.parameters(), model.lift.weight, model.hidden, model.project):
+    for parameter in (
+        *model.layers.parameters(),
+        model.lift.weight,
+        model.hidden.weight,
+        model.project.weight,
+    ):
         parameter.zero_()
     model.lift.weight[0] = torch.tensor([1.0, 2.0])  # the field, and twice the lead time
-    model.hidden[0, 0], model.project[0, 0] = 1e-9, 1e9
+    model.hidden.weight[0, 0], model.project.weight[0, 0] = 1e-9, 1e9
     wave = model.waves.synthesise(frames_of(2, 1, 1, 5, 5), (8, 9))
     lead = torch.arange(4).double().view(1, 4, 1, 1, 1) / 4
     found = model(wave, no_parameters(wave))

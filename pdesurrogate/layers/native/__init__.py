@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .calls import native_applies
-from .fft import fft_analyse, fft_synthesise, prime_factors
 from .filters import filter_lines
 from .loader import native_library, reason_without_native
 from .pointwise import (
@@ -15,6 +14,7 @@ from .pointwise import (
     mlp_forward,
 )
 from .transfer import transfer_backward, transfer_forward
+from .transforms import fft_analyse, fft_synthesise, prime_factors
 
 __all__ = [
     "BlockGradients",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -69,8 +70,7 @@ def _checked(u: Tensor, kept: Sequence[int], u_hat: Tensor) -> tuple[tuple[Tenso
     if len(kept) != len(layout) or not all(1 <= k <= n for k, n in zip(kept, most, strict=True)):
         raise ValueError(f"modes {tuple(kept)} of a grid of {tuple(layout)} points; there are {tuple(most)}.")
     check_arrays({"the field": (u, tuple(u.shape))})
-    modes = torch.tensor(kept)
-    expected = (int(modes.prod()), batch, channels)
+    expected = (math.prod(kept), batch, channels)
     if tuple(u_hat.shape) != expected or u_hat.dtype != torch.complex64 or u_hat.device.type != "cpu":
         raise ValueError(
             f"the modes are {tuple(u_hat.shape)} of {u_hat.dtype} on {u_hat.device}; they must be {expected} of "
@@ -82,4 +82,4 @@ def _checked(u: Tensor, kept: Sequence[int], u_hat: Tensor) -> tuple[tuple[Tenso
         or u_hat.is_conj()
     ):
         raise ValueError(f"the modes have strides {u_hat.stride()}; those of a sample must lie side by side.")
-    return (torch.tensor(layout), modes), (len(layout), batch, channels, u_hat.stride(0))
+    return (torch.tensor(layout), torch.tensor(kept)), (len(layout), batch, channels, u_hat.stride(0))
