@@ -150,6 +150,7 @@ class FactFormerContest:
                 {key: mine for key, (_, mine) in pairs.items()},
                 {key: other for key, (other, _) in pairs.items()},
                 1e-3,
+                rounding=1e-4,
             )
             worst["gradient"] = max(worst["gradient"], error)
         return {key: float(f"{value:.1e}") for key, value in worst.items()}

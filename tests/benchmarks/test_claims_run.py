@@ -183,6 +183,7 @@ def test_the_errors_are_those_of_the_packages_own_evaluation(place):
     artifact = next((folder / "runs" / "claims" / "tiny-cpu").glob("fno-flow-0-*/artifact.pt"))
     config = {"artifact": str(artifact), "compare": [], "resolutions": [32], "horizon": 2, "metrics": []}
     others = {"data_root": None, "num_trajectories": None, "batch_size": 2, "device": "cpu", "output": None}
+    others["wandb"] = None
     found = evaluate(prepare({**config, **others}), {**config, **others})
     run = next(r for r in recorded(folder)["runs"] if (r["arm"], r["seed"]) == ("fno", 0))
     for factor, grid in (("1", (16, 16)), ("2", (32, 32))):
