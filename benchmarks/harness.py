@@ -123,7 +123,7 @@ def require_equal(
         odd = sorted(ours.keys() ^ reference.keys())
         raise NotEqualError(f"{what}: only one side has {', '.join(odd)}.")
     worst, where = 0.0, ""
-    least = rounding * max((float(value.norm()) for value in reference.values()), default=0.0)
+    least = rounding * max((float(value.detach().norm()) for value in reference.values()), default=0.0)
     for name, value in reference.items():
         error = _relative(ours[name], value, least)
         if not error <= worst:  # also true for NaN

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 from benchmarks import record
 from benchmarks.claims import command, page, planning, running, schema
 from benchmarks.options import OptionError
-from pdesurrogate.cli import _register_resolvers
+from pdesurrogate.cli import _register_resolvers, conf_dir
 from pdesurrogate.training.run import train
 
 LAUNCH = running.Trainer._launch
@@ -181,10 +182,10 @@ def test_the_errors_are_those_of_the_packages_own_evaluation(place):
 
     folder, _ = place
     artifact = next((folder / "runs" / "claims" / "tiny-cpu").glob("fno-flow-0-*/artifact.pt"))
-    config = {"artifact": str(artifact), "compare": [], "resolutions": [32], "horizon": 2, "metrics": []}
-    others = {"data_root": None, "num_trajectories": None, "batch_size": 2, "device": "cpu", "output": None}
-    others["wandb"] = None
-    found = evaluate(prepare({**config, **others}), {**config, **others})
+    config: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "evaluate.yaml"))
+    config |= {"artifact": str(artifact), "resolutions": [32], "horizon": 2, "metrics": [], "solver": False}
+    config |= {"batch_size": 2, "device": "cpu"}
+    found = evaluate(prepare(config), config)
     run = next(r for r in recorded(folder)["runs"] if (r["arm"], r["seed"]) == ("fno", 0))
     for factor, grid in (("1", (16, 16)), ("2", (32, 32))):
         for measure, estimate in (("one_step", found.one_step), ("rollout", found.rollout)):
