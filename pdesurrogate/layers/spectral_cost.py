@@ -39,13 +39,11 @@ from .native import prime_factors
 from .native_transform import NativeTransform, reason_without_native_transform
 
 COSTS: dict[str, dict[str, dict[str, float]]] = {
-    # Measured by `calibrate` on one core of a Zen 4 server CPU with AVX-512, large blocks kept by malloc.
+    # Measured by `calibrate` on one core of a Sapphire Rapids server CPU, large blocks kept by malloc.
     "cpu": {
-        "dft": {"work": 1.5e-11, "bytes": 3.0e-11, "far_bytes": 0.0, "calls": 1.3e-5},
-        "fft": {"work": 1.8e-10, "bytes": 3.6e-11, "far_bytes": 8.4e-11, "calls": 4.8e-6},
-        # Not fitted: set by hand to within a fifth of two timings on one core of a Sapphire Rapids CPU under load,
-        # 2.8 ms for 24 and 6.1 ms for all modes per axis of 64 x 64 points, batch 16, 32 channels.
-        "native": {"work": 5.0e-11, "bytes": 8.0e-11, "far_bytes": 0.0, "calls": 2.0e-5},
+        "dft": {"work": 6.8e-12, "bytes": 3.0e-11, "far_bytes": 0.0, "calls": 8.6e-6},
+        "fft": {"work": 1.6e-10, "bytes": 2.5e-11, "far_bytes": 5.0e-11, "calls": 4.3e-6},
+        "native": {"work": 9.8e-11, "bytes": 0.0, "far_bytes": 0.0, "calls": 2.8e-5},
     },
     # Predicted for an H200 (50 TFLOP/s float32 products, 4.3 TB/s from memory, 3.5 times that from cache).
     "cuda": {
