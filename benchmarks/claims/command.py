@@ -83,7 +83,7 @@ def put_to_test(file: ClaimFile, options: ClaimOptions, words: Sequence[str]) ->
     """Run one scale of a file and record it."""
     import torch
 
-    from pdesurrogate.evaluation.plan import choose_device
+    from pdesurrogate.deploy.devices import choose_device
 
     from .scoring import errors_on_test
 

@@ -42,8 +42,9 @@ def errors_on_test(
 def _measure(
     artifact: Path, grids: Sequence[int], horizon: int, metric: str, device: str
 ) -> dict[str, dict[str, Any]]:
+    from pdesurrogate.deploy.devices import choose_device
     from pdesurrogate.evaluation.contenders import Contender, Native, Persistence
-    from pdesurrogate.evaluation.plan import choose_device, open_test_data
+    from pdesurrogate.evaluation.plan import open_test_data
     from pdesurrogate.evaluation.scoring import score
     from pdesurrogate.evaluation.truth import Truth
     from pdesurrogate.surrogate import Surrogate

@@ -15,6 +15,7 @@ import torch
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..data.store import DEFAULT_SPLITS
+from ..deploy.devices import choose_device
 from ..metrics import METRICS
 from ..registry import did_you_mean, load_plugins
 from ..surrogate import Surrogate
@@ -191,23 +192,6 @@ def open_test_data(config: Mapping[str, Any], main: Surrogate) -> TrajectoryData
     if config["num_trajectories"] is not None and config["num_trajectories"] < 1:
         raise ValueError(f"num_trajectories is {config['num_trajectories']}; it must be at least 1, or null.")
     return data
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``"auto"`` is a GPU if there is one.
-
-    Raises:
-        ValueError: if the device is unknown or absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:1, ...") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {name!r} and PyTorch sees no GPU here. Use device=cpu or auto.")
-    return device
 
 
 def file_digest(path: Path) -> str:

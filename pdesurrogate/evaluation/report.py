@@ -199,7 +199,8 @@ def _scales(evaluation: Evaluation) -> str:
         "Where the error is as large as the truth, the prediction is no better than one that leaves that scale out; "
         "at twice the truth it has nothing to do with it. <i>Squared error by scale</i>: its share of the energy of "
         "the truth, over all frames of the rollouts; the bands add up to the NMSE. <i>What is not learned</i>: the "
-        "same over the energy of the truth in that band alone. The bin of the spectrum’s corners is in metrics.json."
+        "same over the energy of the truth in that band alone, where it has any. The bin of the spectrum’s corners is "
+        "in metrics.json."
     )
     content = _figure(charts, caption) + scales_table(evaluation)
     return _section("scales", "Error by scale", content)
@@ -242,7 +243,7 @@ def _errors_chart(evaluation: Evaluation, kind: str, field: int, title: str) -> 
         errors = evaluation.score(contender, evaluation.training_grid).spectral_errors
         if errors is None or contender.role in ("coarse", "persistence"):
             continue
-        values = errors.nmse if kind == "nmse" else errors.relative
+        values = errors.nmse if kind == "nmse" else errors.relative.where(errors.has_energy, math.nan)
         k = errors.wavenumber.tolist()
         style, dash = colour_class(evaluation, contender), "5 3" if contender.role == "stage" else ""
         lines.append(Series(contender.label, style, k, values[field, : len(k)].tolist(), dash=dash))

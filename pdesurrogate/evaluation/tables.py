@@ -99,8 +99,8 @@ def details_table(evaluation: Evaluation) -> str:
     )
     meanings = "; ".join(_MEANINGS[name] for name in others if name in _MEANINGS)
     twin = ""
-    if evaluation.twin:
-        twin = f", {evaluation.growth(evaluation.twin):.2g} for two solutions of the equation"
+    if evaluation.twin and math.isfinite(growth := evaluation.growth(evaluation.twin)):
+        twin = f", {growth:.2g} for two solutions of the equation"
     caption = (
         f"<b>Table 2.</b> More measures on the training grid, {on_grid(grid)}. "
         f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)} Times: until the correlation with the "

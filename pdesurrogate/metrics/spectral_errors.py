@@ -24,6 +24,9 @@ from ..fields.fourier import RadialBands, mode_energies
 from .norms import field_slices
 from .spectra import require_spectrum
 
+ROUNDING = 1e-10
+"""Share of the energy below which a band holds rounding of single precision."""
+
 RANGES = ("low", "middle", "high")
 PDEBENCH_RANGES = {"low": (0, 4), "middle": (5, 12), "high": (13, None)}
 
@@ -237,6 +240,12 @@ class SpectralErrors:
     def relative(self) -> Float[Tensor, "field bands"]:
         """``ρ_b``, pooled over samples and times; NaN where the targets have no energy."""
         return self.energies[0] / self.energies[1]
+
+    @property
+    def has_energy(self) -> Bool[Tensor, "field band"]:
+        """Where the truth has more than rounding, such as that of the mean of a vorticity."""
+        truth = self.energies[1]
+        return truth > ROUNDING * truth.sum(-1, keepdim=True)
 
     @property
     def by_range(self) -> dict[str, dict[str, Float[Tensor, " field"]]]:

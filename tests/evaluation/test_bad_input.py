@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from pdesurrogate.deploy.devices import choose_device
 from pdesurrogate.evaluation import run as evaluation_run
-from pdesurrogate.evaluation.plan import choose_device
 from pdesurrogate.evaluation.run import evaluate
 
 

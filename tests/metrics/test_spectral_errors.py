@@ -146,3 +146,12 @@ def test_fields_with_ends_have_no_spectrum_without_leakage(square):
     prediction, target = fields((16, 16))
     with pytest.raises(ValueError, match="needs a periodic box"):
         nmse_spectrum(prediction, target, walls)
+
+
+def test_a_band_with_nothing_but_rounding_of_the_truth_is_told_from_the_others(square):
+    x = torch.arange(16) / 16
+    target = torch.sin(2 * torch.pi * x).expand(1, 1, 1, 16, 16)  # single precision, of mean zero
+    errors = SpectralErrors((16, 16), square)
+    errors.add(target + 0.1, target)
+    assert errors.has_energy.nonzero().tolist() == [[0, 1]]
+    assert errors.relative[0, 0] > 1e6
