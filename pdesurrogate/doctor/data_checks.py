@@ -224,7 +224,7 @@ def _chunks(split: Trajectories, span: int, cache: str) -> list[Finding]:
     return [
         warning(
             "chunks",
-            f"{text}. Unless the split is held in memory (data.cache=ram), rewrite the file with StoreWriter: "
+            f"{text}. Hold the split in memory (data.cache=ram), or let data.rechunk=FOLDER make a copy once, in "
             "chunks of one trajectory, a few frames and all of space.",
         )
     ]
