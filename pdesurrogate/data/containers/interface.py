@@ -78,6 +78,18 @@ class Container(Protocol):
         ...
 
 
+class ArraysAlone:
+    """What a container answers whose format keeps nothing beside its arrays."""
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        """Return nothing: the format has no attributes."""
+        return {}
+
+    def dimensions(self, name: str) -> tuple[str, ...] | None:
+        """Return None: the format names no axes."""
+        return None
+
+
 class UnreadableError(ValueError):
     """A file that cannot be read; ``reason`` is what the library below said."""
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .interface import Selection, full, refuses_damage
+from .interface import ArraysAlone, Selection, full, refuses_damage
 
 HEADER_BYTES = 128
 MATRIX, COMPRESSED = 14, 15
@@ -41,7 +41,7 @@ class _Matrix:
     element_bytes: int
 
 
-class Mat5Container:
+class Mat5Container(ArraysAlone):
     """The real matrices of a MATLAB file of version 5; cells, structures and text are left alone."""
 
     kind = "mat5"
@@ -70,16 +70,6 @@ class Mat5Container:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every matrix in MATLAB's order of axes."""
         return {name: matrix.shape for name, matrix in self._matrices.items()}
-
-    @refuses_damage
-    def attributes(self, name: str = "") -> dict[str, Any]:
-        """Return nothing: the format has no attributes."""
-        return {}
-
-    @refuses_damage
-    def dimensions(self, name: str) -> tuple[str, ...] | None:
-        """Return None: the format names no axes."""
-        return None
 
     @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:

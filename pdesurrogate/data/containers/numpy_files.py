@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from .interface import Selection, full, refuses_damage
+from .interface import ArraysAlone, Selection, full, refuses_damage
 from .zip_members import member_offset
 
 STREAM_BYTES = 2**20
 
 
-class NpyContainer:
+class NpyContainer(ArraysAlone):
     """One array, mapped into memory for each slice: only the pages that it touches are read. Its name is ``""``."""
 
     kind = "npy"
@@ -42,16 +42,6 @@ class NpyContainer:
         return {"": self._shape}
 
     @refuses_damage
-    def attributes(self, name: str = "") -> dict[str, Any]:
-        """Return nothing: the format has no attributes."""
-        return {}
-
-    @refuses_damage
-    def dimensions(self, name: str) -> tuple[str, ...] | None:
-        """Return None: the format names no axes."""
-        return None
-
-    @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
         """Return a part of the array."""
         if name:
@@ -68,7 +58,7 @@ class NpyContainer:
         """Do nothing: no slice leaves a mapping behind."""
 
 
-class NpzContainer:
+class NpzContainer(ArraysAlone):
     """A zip file of arrays.
 
     Members that are stored as they are get mapped into memory. Compressed ones are inflated in a stream, from
@@ -94,16 +84,6 @@ class NpzContainer:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every array of numbers by name."""
         return {name: header[0] for name, header in self._headers.items()}
-
-    @refuses_damage
-    def attributes(self, name: str = "") -> dict[str, Any]:
-        """Return nothing: the format has no attributes."""
-        return {}
-
-    @refuses_damage
-    def dimensions(self, name: str) -> tuple[str, ...] | None:
-        """Return None: the format names no axes."""
-        return None
 
     @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:

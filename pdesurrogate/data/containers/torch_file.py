@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .interface import Selection, full, refuses_damage
+from .interface import ArraysAlone, Selection, full, refuses_damage
 
 MAPPED_BYTES = 2**26
 """What is read of a file before it is mapped anew."""
 
 
-class TorchContainer:
+class TorchContainer(ArraysAlone):
     """A file of ``torch.save`` that holds tensors, alone or in (nested) dicts.
 
     It is loaded with ``weights_only=True``: a file that carries code or objects is refused and nothing of it is
@@ -65,16 +65,6 @@ class TorchContainer:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of every tensor by name."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
-
-    @refuses_damage
-    def attributes(self, name: str = "") -> dict[str, Any]:
-        """Return nothing: the format has no attributes."""
-        return {}
-
-    @refuses_damage
-    def dimensions(self, name: str) -> tuple[str, ...] | None:
-        """Return None: the format names no axes."""
-        return None
 
     @refuses_damage
     def read(self, name: str, selection: Selection = ()) -> np.ndarray:
