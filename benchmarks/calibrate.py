@@ -15,6 +15,7 @@ import torch
 from pdesurrogate.fields.fourier import FusedTransform, TruncatedTransform
 from pdesurrogate.layers.spectral_cost import CALIBRATED, CALIBRATION_CASES, COSTS, calibrate
 
+from .devices import choose_device
 from .machine import tune_allocator
 from .options import OptionError, parse_options, require_at_least_1, run_command
 
@@ -35,8 +36,7 @@ class CalibrateOptions:
             raise OptionError(
                 f"cases is {self.cases}; a fit of four constants needs 4 to {len(CALIBRATION_CASES)} cases."
             )
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise OptionError("there is no CUDA device here; device=cpu measures this processor.")
+        choose_device(self.device, "device=cpu measures this processor.")
 
 
 def main(words: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.models import MODELS
 from pdesurrogate.training.optimisation import Optimisation
 
+from .devices import choose_clock, choose_device, synchronise, tf32_flags
 from .factformer_peer import AuthorsFactFormer, gradients, load
 from .harness import CLOCKS, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
@@ -37,6 +38,8 @@ LENGTH = 2 * math.pi
 SPEC = DataSpec((Field("vorticity"),), (Axis("y", LENGTH), Axis("x", LENGTH)), 0.0625)
 ENLARGED = 50.0
 """Factor on queries and keys: their kernels then have variances of about 1e-3, and ``eps`` is 1e-8."""
+TOLERANCES = {"full": (1e-4, 1e-3), "tf32": (2e-2, 0.2), "bf16": (0.1, 0.5)}
+"""Allowed relative differences of outputs and gradients by the arithmetic of products."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class FactFormerOptions:
     kernel_multiplier: int = 2
     batch: int = 1
     threads: int = 1
+    device: str = "cpu"
+    precision: str = "full"
     clock: str = "auto"
     repeats: int = 7
     allocator: str = "tuned"
@@ -67,6 +72,8 @@ class FactFormerOptions:
             if getattr(self, key) < 1:
                 raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
         require_one_of("clock", self.clock, ["auto", *CLOCKS])
+        require_one_of("precision", self.precision, list(TOLERANCES))
+        choose_device(self.device, "Without device=cuda the processor is measured.")
         require_one_of("allocator", self.allocator, ALLOCATORS)
         check_name(self.name)
 
@@ -101,8 +108,13 @@ class FactFormerContest:
             load(peer, self.modules["pdesurrogate, speed"])
             self.modules = {AUTHORS: peer, **self.modules}
             self.baseline = AUTHORS
-        self.input = torch.randn(options.batch, options.history, options.grid, options.grid)
-        self.target = torch.randn(options.batch, options.horizon, options.grid, options.grid)
+        device = torch.device(options.device)
+        for module in self.modules.values():
+            module.to(device)
+        shape = (options.grid, options.grid)
+        self.tolerances = TOLERANCES[options.precision]
+        self.input = torch.randn(options.batch, options.history, *shape, device=device)
+        self.target = torch.randn(options.batch, options.horizon, *shape, device=device)
 
     def call(self, name: str) -> Tensor:
         """Return the future that a contestant predicts."""
@@ -127,6 +139,7 @@ class FactFormerContest:
         """Compare outputs and gradients of all with the first contestant's; returns the worst differences."""
         reference, *others = self.modules
         worst = {"output": 0.0, "gradient": 0.0}
+        values, gradients_allowed = self.tolerances
         with torch.no_grad():
             expected = self.call(reference)
         self.both(reference)()
@@ -135,7 +148,7 @@ class FactFormerContest:
                 found = self.call(name)
             self.both(name)()
             what = f"{name} against {reference}"
-            error = require_equal(f"output of {what}", {"future": found}, {"future": expected}, 1e-4)
+            error = require_equal(f"output of {what}", {"future": found}, {"future": expected}, values)
             worst["output"] = max(worst["output"], error)
             if reference == AUTHORS:
                 pairs = gradients(self.modules[AUTHORS], self.modules[name])  # type: ignore[arg-type]
@@ -149,7 +162,7 @@ class FactFormerContest:
                 f"gradients of {what}",
                 {key: mine for key, (_, mine) in pairs.items()},
                 {key: other for key, (other, _) in pairs.items()},
-                1e-3,
+                gradients_allowed,
                 rounding=1e-4,
             )
             worst["gradient"] = max(worst["gradient"], error)
@@ -189,6 +202,7 @@ def build(options: FactFormerOptions, memory: str) -> nn.Module:
         position_scale=8.0,
         periodic_positions=False,
         memory=memory,
+        precision=options.precision,
         **options.model(),
     )
     return module
@@ -198,19 +212,24 @@ def main(words: Sequence[str]) -> None:
     """Measure, print, and write the result if it has a name."""
     options = parse_options(FactFormerOptions, words)
     torch.set_num_threads(options.threads)
+    with tf32_flags(options.precision):
+        _measure(options, words)
+
+
+def _measure(options: FactFormerOptions, words: Sequence[str]) -> None:
     if options.peak_only:
         print(json.dumps(_peaks(options)))
         return
-    clock = ("thread" if options.threads == 1 else "wall") if options.clock == "auto" else options.clock
+    device = torch.device(options.device)
+    clock = choose_clock(options.clock, device, options.threads)
     settings = {
         "threads": options.threads, "clock": clock, "allocator": tune_allocator(options.allocator),
-        "repeats": options.repeats, "precision": "full",
+        "repeats": options.repeats, "precision": options.precision,
     }  # fmt: skip
-    # Where somebody keeps other people's code is their own affair.
-    shown = ["factformer=FOLDER" if word.startswith("factformer=") else word for word in words]
     where = f"{options.grid} x {options.grid}, batch {options.batch}"
+    where += "" if device.type == "cpu" else f", {options.precision} on {device.type}"
     title = f"FactFormer, width {options.width}, {options.heads} heads of {options.head_dim}"
-    record = Record("factformer", f"{title}, {'refined' if options.scaling else where}", shown, settings)
+    record = Record("factformer", f"{title}, {'refined' if options.scaling else where}", words, settings)
     peaks = {}
     if options.peak:
         own = [word for word in words if not word.startswith(("name=", "peak="))]
@@ -226,7 +245,13 @@ def main(words: Sequence[str]) -> None:
         print(f"equality: {record.content['equality']}")
         phases = {}
         for phase in ("forward", "forward + backward", "step"):
-            seconds = interleave(contest.runs(phase), repeats=options.repeats, clock=CLOCKS[clock], warmup=1)
+            seconds = interleave(
+                contest.runs(phase),
+                repeats=options.repeats,
+                clock=CLOCKS[clock],
+                warmup=1,
+                settle=lambda: synchronise(device),
+            )
             phases[phase] = compare(seconds, contest.baseline)
     for phase, table in phases.items():
         for name, row in table.items():
@@ -252,8 +277,9 @@ def _grids(options: FactFormerOptions) -> dict[str, FactFormerOptions]:
 def _alone(options: FactFormerOptions) -> Callable[[], None]:
     """Return a forward and backward pass of ours, in memory mode ``lean``."""
     torch.manual_seed(0)
-    module = build(options, "lean")
-    frames = torch.randn(options.batch, options.history, 1, options.grid, options.grid)
+    device = torch.device(options.device)
+    module = build(options, "lean").to(device)
+    frames = torch.randn(options.batch, options.history, 1, options.grid, options.grid, device=device)
     none = frames.new_empty(options.batch, 0)
 
     def run() -> None:
@@ -265,8 +291,12 @@ def _alone(options: FactFormerOptions) -> Callable[[], None]:
 
 def _scaling(options: FactFormerOptions, clock: Callable[[], float]) -> dict[str, dict[str, Any]]:
     table = {}
+    device = torch.device(options.device)
     for name, sized in _grids(options).items():
-        seconds = interleave({name: _alone(sized)}, repeats=options.repeats, clock=clock, warmup=1)
+        run = {name: _alone(sized)}
+        seconds = interleave(
+            run, repeats=options.repeats, clock=clock, warmup=1, settle=lambda: synchronise(device)
+        )
         table |= compare(seconds, None)
         per_point = 1e6 * table[name]["milliseconds"]["median"] / (options.batch * sized.grid**2)
         table[name]["nanoseconds a point"] = round(per_point, 1)
@@ -290,9 +320,12 @@ def _slopes(table: dict[str, Any], peaks: dict[str, int | None]) -> dict[str, fl
 
 def _peaks(options: FactFormerOptions) -> dict[str, int | None]:
     if options.scaling:
-        return {name: peak_of(_alone(sized)) for name, sized in _grids(options).items()}
+        return {
+            name: peak_of(_alone(sized), torch.device(options.device))
+            for name, sized in _grids(options).items()
+        }
     contest = FactFormerContest(options)
-    return {name: peak_of(contest.both(name)) for name in contest.modules}
+    return {name: peak_of(contest.both(name), contest.input.device) for name in contest.modules}
 
 
 def _fields(options: FactFormerOptions, name: str, peak: int) -> float:

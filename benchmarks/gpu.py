@@ -12,8 +12,7 @@ four layers must read and write at least.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from pdesurrogate.layers import available_backends
 from pdesurrogate.training.captured_step import CapturedStep, CudaRecorder
 from pdesurrogate.training.optimisation import Optimisation
 
+from .devices import choose_device, synchronise, tf32_flags
 from .harness import compare, interleave, require_equal
 from .models import NEURALOPERATOR, OURS, Side, activation_bytes, build_ours, build_peer, smooth_input
 from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
@@ -60,11 +60,10 @@ class GpuOptions:
             require_one_of("backends", backend, ["dft", "fft", "triton"])
         require_one_of("memory", self.memory, ["speed", "lean", "minimal"])
         check_name(self.name)
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise OptionError(
-                "there is no CUDA device here. device=cpu runs the same comparison without graphs; for CPU figures use "
-                "python -m benchmarks.step."
-            )
+        choose_device(
+            self.device,
+            "device=cpu runs the same comparison without graphs; for CPU figures use python -m benchmarks.step.",
+        )
 
     def shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return grid and modes with one entry per axis."""
@@ -193,26 +192,12 @@ class GpuContest:
         return recorder.record(step)[0]
 
 
-@contextmanager
-def tf32_flags(precision: str) -> Iterator[None]:
-    """Let torch's own products and convolutions use TF32 where the policy of our layers does."""
-    flags = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [flag.fp32_precision for flag in flags]
-    try:
-        for flag in flags:
-            flag.fp32_precision = "ieee" if precision == "full" else "tf32"
-        yield
-    finally:
-        for flag, value in zip(flags, before, strict=True):
-            flag.fp32_precision = value
-
-
 def copy_bytes_per_second(device: torch.device, num_bytes: int = 2**28) -> float:
     """Return what a device reads and writes per second when it copies."""
     source = torch.empty(num_bytes // 4, device=device)
     target = torch.empty_like(source)
     seconds = interleave(
-        {"copy": lambda: target.copy_(source)}, repeats=9, settle=lambda: _synchronise(device)
+        {"copy": lambda: target.copy_(source)}, repeats=9, settle=lambda: synchronise(device)
     )["copy"]
     return 2 * num_bytes / sorted(seconds)[4]
 
@@ -244,7 +229,7 @@ def main(words: Sequence[str]) -> None:
             equality = {k: max(v, equality.get(k, 0.0)) for k, v in contest.check().items()}
             steps = contest.steps()
             ready = time.perf_counter() - start
-            seconds = interleave(steps, repeats=options.repeats, settle=lambda: _synchronise(device))
+            seconds = interleave(steps, repeats=options.repeats, settle=lambda: synchronise(device))
         table = compare(seconds, NEURALOPERATOR)
         for name, row in table.items():
             fields_floor = floor / 2 if precision == "bf16" and name != NEURALOPERATOR else floor
@@ -270,11 +255,6 @@ def _print(precision: str, table: dict[str, Any], refused: dict[str, str], ready
         )
     for name, reason in refused.items():
         print(f"  {name:<32} not here: {reason}")
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

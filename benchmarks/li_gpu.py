@@ -19,7 +19,8 @@ import torch
 
 from pdesurrogate.data.generation import generate_splits
 
-from .options import OptionError, parse_options, require_at_least_1, run_command
+from .devices import choose_device
+from .options import parse_options, require_at_least_1, run_command
 from .record import Record, check_name
 from .solver_error import build, yaml_options
 
@@ -40,11 +41,7 @@ class GpuOptions:
 
     def __post_init__(self) -> None:
         require_at_least_1(self, "trajectories", "batch", "num_frames")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise OptionError(
-                "there is no CUDA device here. Run this on a machine with one (nvidia-smi lists them), or try it on "
-                "the processor with device=cpu trajectories=1 num_frames=1."
-            )
+        choose_device(self.device, "Try it on the processor with device=cpu trajectories=1 num_frames=1.")
         check_name(self.name)
 
 

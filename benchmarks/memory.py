@@ -1,4 +1,4 @@
-"""Peak resident memory of one call above the level before it, in a process of its own.
+"""Peak memory of one call above the level before it, in a process of its own: resident, or of a GPU.
 
 glibc is told to give freed blocks back at once (small mmap threshold), so that the resident set follows what
 is allocated; the high-water mark of the kernel is reset before the call. Linux only.
@@ -14,19 +14,27 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from .machine import ROOT
+
+CPU = torch.device("cpu")
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 _PROMPT_RETURN = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def peak_of(call: Callable[[], object]) -> int | None:
-    """Return the bytes that ``call`` adds to the resident set at its peak, or None where it is unknown.
+def peak_of(call: Callable[[], object], device: torch.device = CPU) -> int | None:
+    """Return the bytes that ``call`` adds at its peak, or None where it is unknown.
+
+    On a CPU they are those of the resident set, on a GPU those that torch has given out.
 
     The call runs once before, so that tables, workspaces and gradients of the second call are like any
     later one's.
     """
+    if device.type == "cuda":
+        return _peak_on_gpu(call, device)
     if not _RESET.exists():
         return None
     call()
@@ -49,6 +57,17 @@ def peaks_in_new_process(module: str, words: Sequence[str]) -> dict[str, int | N
         raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr.strip()[-400:]}")
     peaks: dict[str, int | None] = json.loads(done.stdout.splitlines()[-1])
     return peaks
+
+
+def _peak_on_gpu(call: Callable[[], object], device: torch.device) -> int:
+    call()
+    gc.collect()
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def _read(key: str) -> int:

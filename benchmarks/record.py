@@ -28,7 +28,7 @@ class Record:
         self.content: dict[str, Any] = {
             "kind": kind,
             "title": title,
-            **describe_call(f"benchmarks.{kind}", list(arguments)),
+            **describe_call(f"benchmarks.{kind}", [without_place(word) for word in arguments]),
             "machine": describe_machine(),
             "versions": describe_versions(),
             "settings": settings,
@@ -46,6 +46,12 @@ class Record:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(to_json(self.content))
         return path
+
+
+def without_place(word: str) -> str:
+    """Return an option with FOLDER for an absolute path: where somebody keeps things is their own affair."""
+    key, equals, value = word.partition("=")
+    return f"{key}=FOLDER" if equals and Path(value).is_absolute() else word
 
 
 def to_json(content: Any) -> str:
