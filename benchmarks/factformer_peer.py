@@ -68,7 +68,7 @@ class AuthorsFactFormer(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the future of ``(batch, history, y, x)``."""
-        places = [self.length * torch.arange(n).unsqueeze(-1) / n for n in u.shape[-2:]]
+        places = [self.length * torch.arange(n, device=u.device).unsqueeze(-1) / n for n in u.shape[-2:]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.meshgrid.*")
             future: Tensor = self.model(u.movedim(1, -1), places, self.horizon)

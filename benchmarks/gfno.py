@@ -16,12 +16,13 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.fields import Axis, Batch, DataSpec, Field
 from pdesurrogate.fields.point_group import point_group
 from pdesurrogate.models import MODELS
 from pdesurrogate.models.equivariance import equivariance_error
@@ -29,6 +30,7 @@ from pdesurrogate.models.matching import match_parameters, num_real_parameters
 from pdesurrogate.training.optimisation import Optimisation
 
 from .devices import choose_clock, choose_device, synchronise, tf32_flags
+from .graphs import GRAPH, batch_of, captured, steps_or_reasons
 from .harness import CLOCKS, NotEqualError, compare, interleave
 from .machine import ALLOCATORS, tune_allocator
 from .options import OptionError, parse_options, require_one_of, run_command
@@ -105,6 +107,13 @@ def main(words: Sequence[str]) -> None:
     with tf32_flags(options.precision):
         record.add("equality", check(options, models))
         runs = {name: _step(model, call, history, target) for name, (model, call) in models.items()}
+        if device.type == "cuda":
+            ours = {name: pair for name, pair in models.items() if name != RELEASE}
+            graphs, reasons = steps_or_reasons(
+                {name + GRAPH: partial(_graph, *pair, history, target) for name, pair in ours.items()}
+            )
+            runs |= graphs
+            record.add("refused", reasons)
         seconds = interleave(
             runs, repeats=options.repeats, clock=CLOCKS[clock], settle=lambda: synchronise(device)
         )
@@ -160,7 +169,11 @@ def check(
         offset = 0.5 if name == RELEASE else 0.0
         spec = SPEC.replace(axes=tuple(Axis(axis.name, 1.0, offset=offset) for axis in SPEC.axes))
         group, grid = point_group(options.group), (options.grid,) * 2
-        error = equivariance_error(lambda u, _, call=call: call(u), spec, group, options.history, grid)
+
+        def there(u: Tensor, _: Tensor, call: Callable[[Tensor], Tensor] = call) -> Tensor:
+            return call(u.to(options.device)).cpu()
+
+        error = equivariance_error(there, spec, group, options.history, grid)
         allowed = EQUIVARIANCE[options.precision]
         if error > allowed:
             raise NotEqualError(f"{name} has the equivariance error {error:.1e}, allowed {allowed:.0e}.")
@@ -196,6 +209,17 @@ def _release(options: GroupOptions) -> nn.Module:
         grid_type="symmetric",
     )
     return model
+
+
+def _graph(
+    model: nn.Module, call: Callable[[Tensor], Tensor], history: Tensor, target: Tensor
+) -> Callable[[], object]:
+    optimiser, _ = Optimisation(kind="adam", lr=1e-6, weight_decay=0.0).build(model.parameters(), 1000)
+
+    def losses(batch: Batch) -> Tensor:
+        return (call(batch.history) - batch.future).square().flatten(1).mean(1)
+
+    return captured(losses, optimiser, batch_of(history, target))
 
 
 def _step(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ from torch import Tensor
 
 from pdesurrogate.fields import Batch
 from pdesurrogate.layers import available_backends
-from pdesurrogate.training.captured_step import CapturedStep, CudaRecorder
 from pdesurrogate.training.optimisation import Optimisation
 
 from .devices import choose_device, synchronise, tf32_flags
+from .graphs import GRAPH, batch_of, captured, recorded, steps_or_reasons
 from .harness import compare, interleave, require_equal
+from .memory import peak_of
 from .models import NEURALOPERATOR, OURS, Side, activation_bytes, build_ours, build_peer, smooth_input
 from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
@@ -33,8 +35,6 @@ from .step import TOLERANCES
 
 FLOOR_FIELDS = 46.0
 """Activation fields that a step of a four-layer model must move: 17 forward, 29 backward, everything fused."""
-
-GRAPH = ", CUDA graph"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,7 @@ class GpuContest:
         self.refused: dict[str, str] = {}
         u = smooth_input(options.batch, self.grid).to(self.device)
         target = torch.randn_like(u)
-        nothing = torch.zeros(options.batch, dtype=torch.int64, device=self.device)
-        no_parameters = torch.zeros(options.batch, 0, device=self.device)
-        self.batch = Batch(u.unsqueeze(1), target.unsqueeze(1), no_parameters, nothing, nothing)
+        self.batch = batch_of(u.unsqueeze(1), target.unsqueeze(1))
         self.sides = self._sides()
 
     def check(self) -> dict[str, float]:
@@ -120,10 +118,9 @@ class GpuContest:
             if self.device.type != "cuda":
                 self.refused[side.name + GRAPH] = f"CUDA graphs need a GPU and this is {self.device.type}"
                 continue
-            try:
-                steps[side.name + GRAPH] = self._graphed(side)
-            except RuntimeError as error:  # what a library does inside may not be recordable
-                self.refused[side.name + GRAPH] = str(error).splitlines()[0]
+            graphs, reasons = steps_or_reasons({side.name + GRAPH: partial(self._graphed, side)})
+            steps |= graphs
+            self.refused |= reasons
         return steps
 
     def _sides(self) -> list[Side]:
@@ -174,11 +171,7 @@ class GpuContest:
     def _graphed(self, side: Side) -> Callable[[], object]:
         optimiser = self._optimiser(side, capturable=True)
         if side.name != NEURALOPERATOR:
-            captured = CapturedStep(lambda batch: self._losses(side, batch), optimiser, max_norm=None)
-            for _ in range(4):  # so that the recording is behind it
-                captured(self.batch)
-            return lambda: captured(self.batch)
-        recorder = CudaRecorder()
+            return captured(partial(self._losses, side), optimiser, self.batch)
 
         def step() -> Tensor:
             optimiser.zero_grad(set_to_none=True)
@@ -187,9 +180,17 @@ class GpuContest:
             optimiser.step()
             return losses.detach()
 
-        for _ in range(3):
-            recorder.warm_up(step)
-        return recorder.record(step)[0]
+        return recorded(step)
+
+    def peaks(self) -> dict[str, int]:
+        """Return what the forward and backward pass of every side takes at its peak, in bytes."""
+
+        def both(side: Side) -> None:
+            side.module.zero_grad(set_to_none=True)
+            self._losses(side, self.batch).mean().backward()
+
+        found = {side.name: peak_of(partial(both, side), self.device) for side in self.sides}
+        return {name: peak for name, peak in found.items() if peak is not None}
 
 
 def copy_bytes_per_second(device: torch.device, num_bytes: int = 2**28) -> float:
@@ -227,12 +228,15 @@ def main(words: Sequence[str]) -> None:
             start = time.perf_counter()
             contest = GpuContest(options, precision)
             equality = {k: max(v, equality.get(k, 0.0)) for k, v in contest.check().items()}
+            peaks = contest.peaks()
             steps = contest.steps()
             ready = time.perf_counter() - start
             seconds = interleave(steps, repeats=options.repeats, settle=lambda: synchronise(device))
         table = compare(seconds, NEURALOPERATOR)
         for name, row in table.items():
             fields_floor = floor / 2 if precision == "bf16" and name != NEURALOPERATOR else floor
+            if name in peaks:
+                row["peak_MiB"] = round(peaks[name] / 2**20, 1)
             row["of the byte floor"] = float(f"{1e3 * fields_floor / row['milliseconds']['median']:.3g}")
         phases[precision] = table
         refused[precision] = contest.refused
@@ -249,9 +253,10 @@ def _print(precision: str, table: dict[str, Any], refused: dict[str, str], ready
     print(f"{precision} (ready after {ready:.1f} s)")
     for name, row in table.items():
         speed = f"{row['speedup']['median']:.2f}x" if "speedup" in row else ""
-        share = row["of the byte floor"]
+        peak = f", {row['peak_MiB']} MiB" if "peak_MiB" in row else ""
         print(
-            f"  {name:<32}{row['milliseconds']['median']:>10.3f} ms  {speed:<8} {share:.2f} of the byte floor"
+            f"  {name:<32}{row['milliseconds']['median']:>10.3f} ms  {speed:<8} {row['of the byte floor']:.2f} of the "
+            f"byte floor{peak}"
         )
     for name, reason in refused.items():
         print(f"  {name:<32} not here: {reason}")

@@ -19,15 +19,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pdesurrogate.fields import Batch
 from pdesurrogate.models.matching import match_parameters, num_real_parameters
 
 from .devices import choose_clock, choose_device, synchronise, tf32_flags
+from .graphs import GRAPH, batch_of, captured, steps_or_reasons
 from .harness import CLOCKS, Spread, compare, interleave, require_equal
 from .machine import ALLOCATORS, tune_allocator
 from .memory import peak_of, peaks_in_new_process
@@ -112,11 +115,17 @@ def _measure(options: TransformOnceOptions, words: Sequence[str]) -> None:
     )
     cases = {}
     for size in options.grid:
+        refused: dict[str, str] = {}
         start = time.perf_counter()
         sides = _sides(options, size)
         field = smooth_input(options.batch, (size, size)).to(device)
         equality = _check(sides, field, TOLERANCES[options.precision])
         steps = {name: _step(side, field) for name, side in sides.items()}
+        if device.type == "cuda":
+            graphs, refused = steps_or_reasons(
+                {name + GRAPH: partial(_graph, sides[name], field) for name in (T1, FNO) if name in sides}
+            )
+            steps |= graphs
         first_call = {name: _seconds_of(step, device) for name, step in steps.items()}
         seconds = interleave(
             steps, repeats=options.repeats, clock=CLOCKS[clock], warmup=0, settle=lambda: synchronise(device)
@@ -129,6 +138,7 @@ def _measure(options: TransformOnceOptions, words: Sequence[str]) -> None:
         cases[f"{size} x {size}"] = {
             "phases": {"step": compare(seconds, RELEASED if RELEASED in seconds else None)},
             "t1 is faster than": ratios,
+            **({"refused": refused} if refused else {}),
             "first_call_seconds": {name: round(s, 2) for name, s in first_call.items()},
             "parameters": {name: num_real_parameters(side.module) for name, side in sides.items()},
             "equality": equality,
@@ -287,6 +297,15 @@ def _step(side: Side, field: Tensor) -> Callable[[], object]:
     return run
 
 
+def _graph(side: Side, field: Tensor) -> Callable[[], object]:
+    optimiser = torch.optim.Adam(side.module.parameters(), 1e-6, fused=True)
+
+    def losses(batch: Batch) -> Tensor:
+        return (side.call(batch.history[:, 0]) - batch.future[:, 0]).square().flatten(1).mean(1)
+
+    return captured(losses, optimiser, batch_of(field.unsqueeze(1), torch.randn_like(field).unsqueeze(1)))
+
+
 def _seconds_of(call: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
     call()
@@ -308,7 +327,7 @@ def _print(size: int, case: Mapping[str, Any], seconds: float) -> None:
         memory = case["MiB"].get(name, math.nan)
         print(
             f"  {name:34s} {row['milliseconds']['median']:9.1f} ms {memory:8.1f} MiB "
-            f"{case['parameters'][name]:12,d} parameters{ratio}"
+            f"{case['parameters'][name.removesuffix(GRAPH)]:12,d} parameters{ratio}"
         )
 
 

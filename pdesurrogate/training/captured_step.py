@@ -32,7 +32,10 @@ class Recorder(Protocol):
         ...
 
     def record(self, step: Step) -> tuple[Callable[[], None], Tensor]:
-        """Record a step without running it; return what runs it, and its result, overwritten by every run."""
+        """Record a step without running it; return what runs it, and its result, overwritten by every run.
+
+        What the step reads and writes, an optimiser's moments for instance, must be kept for as long as it is run.
+        """
         ...
 
 
