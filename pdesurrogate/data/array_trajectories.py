@@ -114,6 +114,9 @@ class ArrayTrajectories:
         self._frame_numbers = np.asarray(
             range(self.num_frames) if frame_numbers is None else frame_numbers, dtype=np.int64
         )
+        steps = np.unique(np.diff(self._frame_numbers))
+        self._even_step = int(steps[0]) if len(steps) == 1 and steps[0] > 0 else None
+        self._axis_names, self._channel_names = spec.axis_names, spec.channel_names
         self._crop = dict(crop or {})
         self._pool = pool or ContainerPool()
         self._blocks: dict[
@@ -159,7 +162,7 @@ class ArrayTrajectories:
                 slot = self._slots[channels[0]]
                 path = place.files[min(slot.file, len(place.files) - 1)]
                 raise unreadable(path, f"{slot.array or 'array'} of {place}", error) from error
-        bad = first_non_finite(targets, self.spec.channel_names, first_frame=start)
+        bad = first_non_finite(targets, self._channel_names, first_frame=start)
         if bad is not None:
             raise ValueError(
                 f"{place}: trajectory {trajectory} holds NaN or infinite values ({bad}). Download the file again, or "
@@ -200,8 +203,7 @@ class ArrayTrajectories:
         slots = [self._slots[channel] for channel in channels]
         first = slots[0]
         numbers = self._frame_numbers[start:stop]
-        step = int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
-        is_even = step > 0 and bool((np.diff(numbers) == step).all())
+        step = self._even_step if len(numbers) > 1 else 1
         selection: list[int | slice] = []
         kept: list[str] = []
         for axis in first.axes:
@@ -209,8 +211,8 @@ class ArrayTrajectories:
                 selection.append(int(place.sample or 0))
                 continue
             if axis == TIME:
-                selection.append(slice(int(numbers.min()), int(numbers.max()) + 1, step if is_even else 1))
-            elif axis in self.spec.axis_names:
+                selection.append(slice(int(numbers.min()), int(numbers.max()) + 1, step or 1))
+            elif axis in self._axis_names:
                 selection.append(self._crop.get(axis, slice(None)))
             elif len({slot.fixed[axis] for slot in slots}) == 1:
                 selection.append(first.fixed[axis])
@@ -224,7 +226,7 @@ class ArrayTrajectories:
         block = self._samples_together(container, name, selection, first)
         if block is None:
             block = container.read(name, tuple(selection))
-        if TIME in kept and not is_even:
+        if TIME in kept and step is None:
             block = block.take(numbers - numbers.min(), axis=kept.index(TIME))
         return [self._channel(path, block, kept, slot, len(numbers)) for slot in slots]
 
@@ -269,20 +271,18 @@ class ArrayTrajectories:
         self, path: Path, block: np.ndarray, kept: list[str], slot: Slot, num_frames: int
     ) -> np.ndarray:
         """Return one channel of a block as ``(time, *space)`` in the order of the spec."""
-        axes = list(kept)
+        axes, wanted = list(kept), (TIME, *self._axis_names)
         for axis in kept:
-            if axis != TIME and axis not in self.spec.axis_names:
+            if axis not in wanted:
                 block = np.moveaxis(block, axes.index(axis), 0)[slot.fixed[axis]]
                 axes.remove(axis)
-        order = [name for name in (TIME, *self.spec.axis_names) if name in axes]
-        values = block.transpose([axes.index(name) for name in order])
-        for position, name in enumerate((TIME, *self.spec.axis_names)):
-            if name not in axes:
-                values = np.expand_dims(values, position)
+        values = block.transpose([axes.index(name) for name in wanted if name in axes])
+        if len(axes) < len(wanted):
+            values = np.expand_dims(values, [i for i, name in enumerate(wanted) if name not in axes])
         shape = (num_frames, *self.grid)
-        if any(have not in (1, want) for have, want in zip(values.shape, shape, strict=True)) or any(
-            name in axes and have != want
-            for name, have, want in zip((TIME, *self.spec.axis_names), values.shape, shape, strict=True)
+        if any(
+            have != (want if name in axes else 1)
+            for name, have, want in zip(wanted, values.shape, shape, strict=True)
         ):
             raise ValueError(
                 f"{path}: {slot.array or 'the array'} gives (time, {', '.join(self.spec.axis_names)}) = "
@@ -292,7 +292,7 @@ class ArrayTrajectories:
             values = np.where(values == slot.missing, np.nan, values)
         if slot.scale != 1.0 or slot.offset:
             values = values * slot.scale + slot.offset
-        return np.broadcast_to(values, shape)
+        return values if values.shape == shape else np.broadcast_to(values, shape)
 
 
 def content_digest(path: Path) -> str:
