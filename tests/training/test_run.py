@@ -234,7 +234,9 @@ def test_the_metric_names_in_the_csv_file_are_the_documented_ones(compose_train,
     assert names >= {
         "train/loss",
         "train/learning_rate",
-        "train/samples_per_second",
+        "speed/samples_per_second",
+        "speed/data_wait",
+        "memory/resident_mib",
         "valid/loss",
         "valid/relative_l2",
         "valid/relative_l2/tracer",
@@ -253,14 +255,14 @@ def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_tr
     deadline = time.monotonic() + 30
     while True:  # the service of wandb writes the file in its own time
         content = b"".join(p.read_bytes() for p in run.glob("*.wandb"))
-        if b"train/samples_per_second" in content or time.monotonic() > deadline:
+        if b"speed/samples_per_second" in content or time.monotonic() > deadline:
             break
         time.sleep(0.1)
     for name in (
         b"train/loss",
         b"train/learning_rate",
         b"valid/relative_l2/tracer",
-        b"train/samples_per_second",
+        b"speed/samples_per_second",
     ):
         assert name in content
     assert b"valid/forecast" in content
