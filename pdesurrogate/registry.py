@@ -47,8 +47,8 @@ class Registry:
     Args:
         kind: what is collected, as it appears in messages ("model", "loss").
         package: the package whose modules are imported on first use; they register themselves.
-        checks_numbers: whether `build` holds options against their annotations, see `check_numbers`; entries that
-            check their own, with what it is that they measure, need that not.
+        checks_numbers: whether `build` holds options against their annotations, see `check_numbers`; not for entries
+            that check their own and say what they measure.
     """
 
     def __init__(self, kind: str, package: str, *, checks_numbers: bool = False) -> None:
@@ -97,7 +97,7 @@ class Registry:
 
         Raises:
             ValueError: for an unknown name, an option that the entry does not have, or a missing one
-                that it needs, and, where numbers are checked, for what is none.
+                that it needs; where numbers are checked, for words and fractions in their place.
         """
         entry = self.get(name)
         owner = f"{self.kind} {name!r}"
