@@ -76,7 +76,6 @@ def test_the_authors_models_on_space_have_their_numbers_of_parameters(parameters
 
 
 @pytest.mark.parametrize(("group", "width", "parameters"), [("p4", 11, 4_799_708), ("p4m", 7, 3_887_304)])
-@pytest.mark.filterwarnings("ignore")
 def test_the_authors_models_on_space_time_have_their_numbers_of_parameters(group, width, parameters):
     sizes = {"num_modes": [16, 16, 12], "time": "axis", "norm": False, "coordinates": "symmetric"}
     model = MODELS.build(
