@@ -40,18 +40,8 @@ TINY = ["grid=8", "num_modes=4", "width=4", "batch=2", "repeats=2", "model.depth
 @pytest.fixture(autouse=True)
 def _results_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
-    for command in (
-        calibrate,
-        factformer,
-        gfno,
-        multigrid,
-        optimiser,
-        specboost,
-        spectral,
-        step,
-        transform_once,
-    ):
-        monkeypatch.setattr(command, "tune_allocator", lambda kind: kind)
+    for module in (calibrate, record):
+        monkeypatch.setattr(module, "tune_allocator", lambda kind: kind)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
