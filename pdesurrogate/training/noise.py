@@ -75,8 +75,8 @@ def normal_numbers(batch: Batch, key: tuple[int, ...]) -> Float[Tensor, "batch h
     Number ``i`` of a window is a function of the key, the window's trajectory and start, and ``i``: the same in
     whatever batch, process or resumed run the window comes, and on every device but for rounding. A counter-based
     generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") with the mixing function of SplitMix64
-    (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", figure 16); the device is never waited
-    for. Two numbers of 24 bits become a normal one (Box and Muller 1958), of at most 5.8 in size.
+    (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"); the host never waits for the device.
+    Two numbers of 24 bits become a normal one (Box and Muller 1958), of at most 5.8 in size.
     """
     state = torch.zeros_like(batch.trajectory, dtype=torch.int64)
     words: tuple[int | Tensor, ...] = (*key, batch.trajectory, batch.start)

@@ -170,6 +170,27 @@ def test_the_pushforward_has_the_gradient_of_its_last_step_alone():
     assert gradient == 64.0
 
 
+class Mixing(torch.nn.Module):
+    """A linear map of the points of the last frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = torch.nn.Linear(4, 4)
+
+    def forward(self, history: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return self.map(history[:, -1:]).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_have_a_gradient_after_pushes_in_mixed_precision_too(dtype):
+    """Autocast keeps weights that it has cast; those cast without gradient must not serve the step that has one."""
+    s = Surrogate(SPEC, Normaliser([0.0], [1.0]), Mixing(), history=2, horizon=1)
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
+        prediction, _ = Pushforward(pushes=1, random=False).learn(s, batch(2), step=0)
+    prediction.sum().backward()
+    assert s.model.map.weight.grad.abs().sum() > 0
+
+
 def test_the_number_of_pushes_is_drawn_evenly_and_is_that_of_seed_and_step():
     drawn = [Pushforward(pushes=2).num_pushes(step) for step in range(900)]
     assert [drawn.count(pushes) / 900 for pushes in (0, 1, 2)] == pytest.approx([1 / 3] * 3, abs=0.05)
