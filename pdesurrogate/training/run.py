@@ -187,7 +187,7 @@ def _require_steady_steps(trainer: Mapping[str, Any], unroll: Unroll) -> None:
     if trainer.get("capture", False) and isinstance(unroll, ChangingUnroll):
         raise ValueError(
             "trainer.capture=true records one step and replays it, and the steps of this unroll change as training "
-            "goes on. Set trainer.capture=false, or take unroll=one_step or k_step."
+            "goes on. Set trainer.capture=false, or take unroll=one_step, or k_step without a curriculum."
         )
 
 

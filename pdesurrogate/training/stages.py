@@ -96,8 +96,8 @@ class Boosting:
             )
         if isinstance(model, SpecBoost) and isinstance(unroll, ChangingUnroll):
             raise ValueError(
-                "the stages of specboost correct a residual, and what this unroll compares changes as training goes "
-                "on. Use unroll=one_step or k_step."
+                "the stages of specboost correct a residual, and what this unroll learns from changes as training goes "
+                "on. Use unroll=one_step, or k_step without a curriculum."
             )
         trajectories = data.dataset.splits["train"].num_trajectories
         if self.folds > trajectories:

@@ -9,6 +9,7 @@ import torch
 
 from pdesurrogate.models import MODELS
 from pdesurrogate.surrogate import Surrogate
+from pdesurrogate.training import UNROLLS
 from pdesurrogate.training.run import train
 
 
@@ -101,20 +102,19 @@ MARCHING = (
 )
 
 
-def test_a_curriculum_resumes_where_it_stopped(compose_train, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    terms = [*MARCHING, "optim.schedule=constant", "optim.warmup=0", "data.batch_size=4"]
-    train(compose_train("trainer.max_epochs=4", *terms, run_dir=whole))
-    train(compose_train("trainer.max_epochs=2", *terms, run_dir=parts))
-    train(compose_train("trainer.max_epochs=4", *terms, f"resume={parts}", run_dir=parts))
-    a, b = read_checkpoint(whole), read_checkpoint(parts)
-    assert a["global_step"] == b["global_step"] == 8
-    assert_bitwise(a["state_dict"], b["state_dict"])
-
-
-def test_steps_that_change_are_not_captured(compose_train):
+@pytest.mark.parametrize(
+    "unroll",
+    [
+        MARCHING[:4],
+        ("unroll=k_step", "unroll.num_steps=2", "unroll.curriculum_steps=9"),
+        ("unroll=pushforward",),
+        ("unroll=noise",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_steps_that_change_are_not_captured(compose_train, unroll):
     with pytest.raises(ValueError, match=r"steps of this unroll change .* trainer\.capture=false"):
-        train(compose_train(*MARCHING, "trainer.capture=true"))
+        train(compose_train(*unroll, "trainer.capture=true"))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,38 @@ def test_ctrl_c_inside_an_epoch_saves_and_resuming_equals_no_interruption(
     assert a["global_step"] == b["global_step"] == 15
     assert_bitwise(a["state_dict"], b["state_dict"])
     assert_bitwise(*(weights(Surrogate.load(run / "artifact.pt")) for run in (whole, parts)))
+
+
+CHANGES = {
+    "k_step": ("num_steps=2", "curriculum_steps=6"),
+    "pushforward": ("pushes=1", "curriculum_steps=5"),
+    "noise": ("std=0.1",),
+    "latent_marching": ("curriculum_steps=3", "push_after=4", "push_every=2"),
+}
+"""Options by which an unroll does something else before an interruption at step 3 than after it."""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in UNROLLS.names() if kind != "one_step"])
+def test_every_unroll_resumes_inside_an_epoch_where_it_stopped_bit_for_bit(
+    kind, compose_train, tmp_path, monkeypatch
+):
+    from pdesurrogate.training.module import SurrogateTraining
+
+    words = [f"unroll={kind}", *(f"unroll.{option}" for option in CHANGES.get(kind, ()))]
+    words += ["data.horizon=2", "data.batch_size=4", "model.width=4", "model.depth=1"]
+    monkeypatch.setattr("pdesurrogate.training.forecasts.draw_forecast", lambda *given: None)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(compose_train(*words, run_dir=whole))
+    original = SurrogateTraining.training_step
+    with monkeypatch.context() as patch:
+        patch.setattr(SurrogateTraining, "training_step", InterruptAt(2)(original))
+        with pytest.raises(KeyboardInterrupt):
+            train(compose_train(*words, run_dir=parts))
+    assert read_checkpoint(parts)["global_step"] == 3
+    train(compose_train(*words, f"resume={parts}", run_dir=parts))
+    a, b = read_checkpoint(whole), read_checkpoint(parts)
+    assert a["global_step"] == b["global_step"] >= 8
+    assert_bitwise(a["state_dict"], b["state_dict"])
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(compose_train, tmp_path, monkeypatch):
