@@ -198,7 +198,7 @@ class WindowLoader:
             epoch, done = position
             self.batches.set_epoch(epoch)
             self.batches.skip(done)
-        self._done = self.batches.state_dict()["next_batch"]
+        self._done = self.batches.first
         running = self._running = self._batches_of(self.batches.epoch)
         try:
             while True:
