@@ -142,7 +142,7 @@ def test_a_set_in_two_halves_is_one_data_set_whichever_is_named(tmp_path: Path) 
     halves[1].unlink()
     with pytest.raises(ValueError, match="4 trajectories; train=5"):
         DATASETS.build("li_mat", path=str(halves[0]), **options)
-    write_v5(halves[1], {name: values[:4] if name != "t" else values for name, values in content().items()})
+    halves[1].write_bytes(halves[0].read_bytes())
     with pytest.raises(ValueError, match="are the same file"):
         DATASETS.build("li_mat", path=str(halves[0]), **options)
 
