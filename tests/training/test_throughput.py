@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pdesurrogate.fields import Batch
+from pdesurrogate.training.run import train
 from pdesurrogate.training.throughput import Throughput, resident_memory
 
 BATCH, STEPS = 4, 6
@@ -86,3 +87,27 @@ def test_the_data_wait_is_the_share_of_time_that_the_loader_took(
     for name, value in speed.epochs[-1].items():
         assert float(trainer.callback_metrics[name]) == pytest.approx(value)
     assert "Trained on 1 samples/s; 25 % of the time went by waiting for data" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("capture", ["true", "false"])
+def test_a_run_on_data_held_on_the_gpu_is_that_on_data_read_from_file(
+    compose_train: Any, tmp_path: Any, caplog: pytest.LogCaptureFixture, capture: str
+) -> None:
+    errors = []
+    for cache in ("gpu", "ram", "none"):
+        with caplog.at_level(logging.INFO, logger="pdesurrogate"):
+            errors.append(
+                train(
+                    compose_train(
+                        "trainer=gpu",
+                        f"data.cache={cache}",
+                        f"trainer.capture={capture}",
+                        "trainer.max_epochs=2",
+                        run_dir=tmp_path / cache,
+                    )
+                )
+            )
+    assert errors == pytest.approx(errors[:1] * 3, rel=1e-4)  # some gradients add up in no fixed order
+    assert "held in the memory of cuda:0" in caplog.text
+    assert "at most" in caplog.text
