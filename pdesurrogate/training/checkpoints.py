@@ -84,14 +84,14 @@ class KeepLast(Checkpoint):
             overdue, signum = self._agreed(trainer)
             due = due or overdue
         if due or signum:
-            self._save(trainer)
+            self.save(trainer)
         if signum:
             raise self._signals.interrupted(signum, step)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the state after the epoch, and stop if a signal came."""
         _, signum = self._agreed(trainer)
-        self._save(trainer)
+        self.save(trainer)
         if signum:
             raise self._signals.interrupted(signum, trainer.global_step)
 
@@ -120,6 +120,7 @@ class KeepLast(Checkpoint):
             self._asked_at, self._asked_step, self._ask_at_step = now, step, step + pause
         return bool(overdue), signum
 
-    def _save(self, trainer: lightning.Trainer) -> None:
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Save the state between two steps."""
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..data.datamodule import TrajectoryDataModule
 from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
+from .weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,16 @@ class ForecastFigures(lightning.Callback):
         folder: where the pictures go.
         every: epochs between pictures; 0 draws only at the end.
         lead_times: at most this many frames side by side.
+        average: of the weights, which forecasts in their place if there is one.
     """
 
-    def __init__(self, folder: Path, every: int, lead_times: int = 4) -> None:
+    def __init__(
+        self, folder: Path, every: int, lead_times: int = 4, average: WeightAverage | None = None
+    ) -> None:
         self._folder = folder
         self._every = every
         self._lead_times = lead_times
+        self._average = average
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw every few epochs and after the last one."""
@@ -43,7 +49,8 @@ class ForecastFigures(lightning.Callback):
             return
         if not isinstance(pl_module, SurrogateTraining) or pl_module.surrogate.spec.ndim != 2:
             return
-        truth, prediction, leads = self._forecast(trainer, pl_module)
+        with nullcontext() if self._average is None else self._average.in_place(pl_module):
+            truth, prediction, leads = self._forecast(trainer, pl_module)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"epoch_{epoch:04d}.png"
         spec = pl_module.surrogate.spec
