@@ -11,8 +11,8 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..deploy.artifact import read_plain
-from ..durable import durable_write, remove_leftovers
+from ..deploy.artifact import read_plain, write_plain
+from ..durable import remove_leftovers
 from ..interruption import StopSignals
 
 LAST = "last.ckpt"
@@ -26,8 +26,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Write the file; an older one of that name survives a kill or a full disk."""
-        with durable_write(path) as temporary:
-            torch.save(checkpoint, temporary)
+        write_plain(checkpoint, path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True

@@ -18,6 +18,7 @@ from ..interruption import StopSignals
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast
 from .forecasts import ForecastFigures
 from .loggers import InStages
+from .lost_process import explain_lost_process, with_timeout
 from .module import SurrogateTraining
 from .out_of_memory import explain_out_of_memory
 from .progress import ConsoleProgress
@@ -28,7 +29,7 @@ from .weight_average import WeightAverage
 
 MONITOR = "valid/relative_l2"
 CHECKPOINTS = "checkpoints"
-_NOT_LIGHTNINGS = {"capture", "region_parallel", "preemption_signal"}
+_NOT_LIGHTNINGS = {"capture", "region_parallel", "preemption_signal", "strategy", "timeout_minutes"}
 """Keys of the section ``trainer`` that are not for Lightning's."""
 
 
@@ -76,7 +77,8 @@ class Fitting:
         trainer = self._trainer(module, average, stage, epochs)
         resumed = str(last) if last is not None and last.is_file() else None
         kind, batch_size = self.config["model"]["kind"], self.config["data"].get("batch_size", 1)
-        with explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size):
+        advice = explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size)
+        with advice, explain_lost_process(self.signals.go_on):
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         best: Any = trainer.checkpoint_callback
         trainer.strategy.barrier("best checkpoint written")
@@ -105,6 +107,7 @@ class Fitting:
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
+            strategy=with_timeout(self.config["trainer"]),
             **settings,
         )
 

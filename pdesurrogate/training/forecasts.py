@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from ..data.datamodule import TrajectoryDataModule
+from ..durable import durable_write
 from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
@@ -109,4 +110,5 @@ def draw_forecast(
                 axis.set_title(title, fontsize=9)
         row[0].set_ylabel(label)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label=name)
-    figure.savefig(path, dpi=100)
+    with durable_write(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

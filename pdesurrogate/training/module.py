@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from .captured_step import CapturedStep
 from .optimisation import Optimisation
 from .skipped_steps import SkippedSteps, clip_or_leave_out
 from .unrolls import ChangingUnroll, Unroll
+
+log = logging.getLogger(__name__)
 
 Metric = Callable[[Tensor, Tensor, DataSpec], Tensor]
 
@@ -142,11 +145,13 @@ class SurrogateTraining(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random generator, so that resuming equals no interruption.
+        """Keep the state of the random generator, so that resuming equals no interruption, and what is trained by whom.
 
         Learning rates are plain numbers there, whether steps were captured or not.
         """
         checkpoint["torch_rng_state"] = torch.get_rng_state()
+        checkpoint["spec"] = self.surrogate.spec.to_dict()
+        checkpoint["world_size"] = self.trainer.world_size
         for state in checkpoint.get("optimizer_states", []):
             for group in state["param_groups"]:
                 group |= {"lr": float(group["lr"]), "capturable": False}
@@ -156,6 +161,14 @@ class SurrogateTraining(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state of the random generator."""
         torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
+        before, now = checkpoint.get("world_size", 1), self.trainer.world_size
+        if before != now and self.trainer.is_global_zero:
+            log.warning(
+                "The processes of this run were %d and are %d: the batches stay the same, their sums are formed in "
+                "another order, and the weights are those of an uninterrupted run but for rounding.",
+                before,
+                now,
+            )
 
     def _noted_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
         losses = self._losses(batch)

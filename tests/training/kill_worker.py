@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import torch
 
@@ -36,16 +35,16 @@ def train(config, steps_file, dies_in_file, share):
         os.pwrite(descriptor, b"%8d" % module.global_step, 0)
         on_train_batch_start(module, batch, batch_idx)
 
-    def save_and_die(content, path):
+    def save_and_die(content, file):
         nonlocal files
         files += 1
+        if files != dies_in_file:
+            save(content, file)
+            return
         buffer = io.BytesIO()
         save(content, buffer)
-        whole = buffer.getvalue()
-        if files != dies_in_file:
-            Path(path).write_bytes(whole)
-            return
-        Path(path).write_bytes(whole[: round(share * len(whole))])
+        file.write(buffer.getvalue()[: round(share * buffer.tell())])
+        file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
     ForecastFigures.on_train_epoch_end = lambda *_: None
