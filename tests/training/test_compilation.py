@@ -6,6 +6,8 @@ from pdesurrogate.models.fno import FNOBlock
 from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.run import train
 
+SMALL_STAGES = "++model.base_options={width: 4, depth: 1, num_modes: 6}"
+
 
 @pytest.fixture
 def compiled(monkeypatch):
@@ -46,10 +48,7 @@ def test_compiled_parts_train_alike_and_leave_no_trace_in_checkpoints_and_artifa
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        (
-            ("model=specboost", "++model.base_options={width: 4, depth: 1, num_modes: 6}"),
-            r"compile=true .* model=specboost has stages",
-        ),
+        (("model=specboost", SMALL_STAGES), r"compile=true .* model=specboost has stages"),
         (("trainer.precision=16-mixed",), r"precision is '16-mixed'\. Did you mean 'bf16-mixed'"),
     ],
 )
