@@ -35,6 +35,6 @@ def durable_write(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove from a folder what writes that were killed have left; only for its sole writer."""
-    for leftover in Path(folder).glob(".*.tmp"):
+    """Remove from a folder and those in it what writes that were killed have left; only for its sole writer."""
+    for leftover in Path(folder).rglob(".*.*[0-9].tmp"):
         leftover.unlink(missing_ok=True)

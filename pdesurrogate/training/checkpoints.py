@@ -12,7 +12,6 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from ..deploy.artifact import read_plain, write_plain
-from ..durable import remove_leftovers
 from ..interruption import StopSignals
 
 LAST = "last.ckpt"
@@ -62,9 +61,7 @@ class KeepLast(Checkpoint):
         self._asked_at, self._asked_step, self._ask_at_step = time.monotonic(), 0, 1
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Remove what a killed run has left half-written, and note signals from here on."""
-        if trainer.is_global_zero:
-            remove_leftovers(self.path.parent)
+        """Start the clocks, and note signals from here on."""
         now, step = time.monotonic(), trainer.global_step
         self._saved_at, self._saved_step = now, step
         self._asked_at, self._asked_step, self._ask_at_step = now, step, step + 1

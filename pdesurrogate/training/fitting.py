@@ -29,7 +29,9 @@ from .weight_average import WeightAverage
 
 MONITOR = "valid/relative_l2"
 CHECKPOINTS = "checkpoints"
-_NOT_LIGHTNINGS = {"capture", "region_parallel", "preemption_signal", "strategy", "timeout_minutes"}
+_NOT_LIGHTNINGS = {
+    "capture", "compile", "region_parallel", "preemption_signal", "strategy", "timeout_minutes"
+}  # fmt: skip
 """Keys of the section ``trainer`` that are not for Lightning's."""
 
 

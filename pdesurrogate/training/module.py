@@ -30,9 +30,8 @@ class SurrogateTraining(lightning.LightningModule):
 
     Losses are relative per sample, frame and field, so that fields of different units weigh alike.
     Logged: ``train/loss``, ``train/learning_rate``, ``valid/loss``, ``valid/relative_l2`` and
-    ``valid/relative_l2/FIELD``; validation sums are added over ranks before they are divided.
-
-    A step whose gradient is not finite changes nothing, see `pdesurrogate.training.skipped_steps`.
+    ``valid/relative_l2/FIELD``; validation sums are added over ranks before they are divided. A step whose gradient is
+    not finite changes nothing, see `pdesurrogate.training.skipped_steps`, which logs ``train/skipped_steps``.
 
     Args:
         surrogate: the map to be trained.

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
+from ..durable import remove_leftovers
 from ..interruption import StopSignals
 from ..metrics import METRICS
 from ..models import MODELS
@@ -26,6 +27,7 @@ from ..version import __version__
 from . import UNROLLS
 from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST
+from .compilation import compile_parts
 from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
@@ -36,6 +38,8 @@ from .stages import Boosting, StagedRun, require_same_stages
 from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
+
+PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 def train(config: dict[str, Any]) -> float:
@@ -58,9 +62,11 @@ def train(config: dict[str, Any]) -> float:
 
 
 def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float:
+    rank_zero_only(remove_leftovers)(run_dir)
     load_plugins(config.get("plugins", []))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
+    _require_precision(config["trainer"]["precision"])
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
@@ -84,6 +90,8 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     boosting = Boosting(**config.get("boosting", {}))
     capture = _captures(config["trainer"])
     boosting.check(surrogate.model, unroll, data, capture)
+    if config["trainer"].get("compile", False):
+        compile_parts(surrogate.model, config["model"]["kind"], capture)
     with warnings.catch_warnings():
         ignore_advice()
         loggers = build_loggers(config["logger"], run_dir, config["run_id"], config)
@@ -176,6 +184,19 @@ def _loss(section: Mapping[str, Any]) -> Metric:
             f"loss.space is {space!r}.{did_you_mean(str(space), ['field', 'amplitudes'])} Allowed: field, amplitudes."
         )
     return metric if regions == 1 else RegionalLoss(metric, regions)
+
+
+def _require_precision(precision: Any) -> None:
+    """Refuse a precision in which the models cannot compute.
+
+    Raises:
+        ValueError: naming those in which they can.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision is {precision!r}.{did_you_mean(str(precision), PRECISIONS)} Allowed: "
+            f"{', '.join(PRECISIONS)}; Fourier transforms have no half precision on every grid."
+        )
 
 
 def _require_steady_steps(trainer: Mapping[str, Any], unroll: Unroll) -> None:

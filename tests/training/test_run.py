@@ -1,4 +1,5 @@
 import csv
+import importlib
 import logging
 import re
 import resource
@@ -240,6 +241,27 @@ def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_tr
         assert name in content
     assert b"valid/forecast" in content
     assert list((run / "files" / "media" / "images").rglob("*.png"))
+
+
+def test_spectral_products_stay_in_float32_when_a_run_is_in_mixed_precision(compose_train, monkeypatch):
+    layer = importlib.import_module(
+        "pdesurrogate.layers.fourier_layer"
+    )  # the package has a function of that name
+    seen, original = set(), layer.FourierLayerNode.apply
+
+    def apply(u, *others):
+        v = original(u, *others)
+        seen.add((u.dtype, v.dtype, torch.is_autocast_enabled("cpu")))
+        return v
+
+    surrounding, forward = [], Surrogate.step
+    monkeypatch.setattr(layer.FourierLayerNode, "apply", apply)
+    monkeypatch.setattr(
+        Surrogate, "step", lambda *a: surrounding.append(torch.is_autocast_enabled("cpu")) or forward(*a)
+    )
+    assert train(compose_train("trainer.precision=bf16-mixed", "trainer.max_epochs=1")) < 2
+    assert seen == {(torch.float32, torch.float32, False)}
+    assert any(surrounding)  # autocast was on, up to the layers
 
 
 def test_the_log_says_what_a_model_says_of_itself(compose_train, caplog):

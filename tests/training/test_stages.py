@@ -18,7 +18,7 @@ from pdesurrogate.training.run import train
 from pdesurrogate.training.stages import Boosting
 
 BASE = "base_options={width: 4, depth: 1, num_modes: 6}"
-BOOST = ("model=specboost", f"++model.{BASE}", "trainer.max_epochs=2", "optim.lr=1e-2")
+BOOST = ("model=specboost", f"++model.{BASE}", "trainer.max_epochs=2", "optim.lr=1e-2", "optim.ema=0.5")
 
 
 def finished(run, name):
@@ -108,6 +108,15 @@ def test_every_stage_starts_its_schedule_and_its_optimiser_anew(boosted):
         assert last["lr_schedulers"][0]["last_epoch"] == 10
         assert {int(s["step"]) for s in last["optimizer_states"][0]["state"].values()} == {10}
     assert Surrogate.load(boosted / "artifact.pt").provenance["steps"] == 20
+
+
+def test_every_stage_keeps_the_average_of_its_weights(boosted):
+    for stage in (1, 2):
+        best = torch.load(boosted / "checkpoints" / f"stage{stage}" / "best.ckpt", weights_only=True)
+        average, kept = best["callbacks"]["WeightAverage"]["average"], finished(boosted, f"stage{stage}")
+        assert {name.split(".")[3] for name in average} == {str(stage - 1)}
+        assert all(torch.equal(kept["weights"][k.removeprefix("surrogate.")], v) for k, v in average.items())
+        assert any(not torch.equal(best["state_dict"][k], v) for k, v in average.items())
 
 
 def test_one_logger_holds_the_metrics_of_every_stage_under_its_name(boosted):
