@@ -38,8 +38,17 @@ class WeightAverage(lightning.Callback):
         self._step = 0
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin with the weights, unless a checkpoint has the average."""
+        """Begin with the weights, unless a checkpoint has the average.
+
+        Raises:
+            ValueError: if the weights are shared out over processes.
+        """
         trained = _trained(pl_module)
+        if any(hasattr(weight, "full_tensor") for weight in trained.values()):
+            raise ValueError(
+                "optim.ema averages weights that every process holds whole, and this strategy shares them out. Use "
+                "trainer.strategy=ddp, or optim.ema=null."
+            )
         self._average = {
             name: self._average.get(name, weight).detach().to(weight, copy=True)
             for name, weight in trained.items()
