@@ -16,7 +16,7 @@ FNO := runs/quickstart-fno
 UNET := runs/quickstart-unet
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format clean fresh
+.PHONY: help install quickstart test slurm-test lint format clean fresh
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ endef
 
 test: $(VENV)/installed lint ## lint, types and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10 $(TESTS)
+
+slurm-test: $(VENV)/installed ## trainings on a SLURM cluster of two nodes, started on this machine for the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/cluster --durations=0 $(TESTS)
 
 lint: $(VENV)/installed ## ruff and mypy
 	$(BIN)/ruff check .
