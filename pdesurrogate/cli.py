@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .allocator import keep_freed_memory
+from .interruption import Interrupted
 from .launch import run_id, set_run_id
 from .registry import did_you_mean
 from .submission import explain_submission, submission_overrides
@@ -128,9 +129,9 @@ def run(command: str) -> None:
         if wants_traceback or sentence is None:
             raise
         _fail(sentence)
-    except KeyboardInterrupt as interrupt:
+    except (Interrupted, KeyboardInterrupt) as interrupt:
         sys.stderr.write(f"\n{interrupt or 'Interrupted.'}\n")
-        sys.exit(130)
+        sys.exit(interrupt.code if isinstance(interrupt, Interrupted) else 130)
 
 
 def named(command: str, arguments: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 
 _RUN_ID = "PDESURROGATE_RUN_ID"
@@ -61,3 +62,15 @@ def was_restarted() -> bool:
     return any(
         int(os.environ.get(count, 0)) > 0 for count in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
     )
+
+
+def leave_to_launcher(signal_name: str) -> None:
+    """Let what stood before deal with a signal that this process has answered by saving its state.
+
+    Under submitit that is its handler, which queues the job again. Elsewhere there is none, and the exit code says
+    what happened: a batch script queues itself again after code 138 (SIGUSR1).
+    """
+    signum = signal.Signals[signal_name]
+    handler = signal.getsignal(signum)
+    if callable(handler):
+        handler(signum, None)

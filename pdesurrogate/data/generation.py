@@ -120,6 +120,10 @@ def generate_splits(
 
 
 def _plan(root: Path, num_trajectories: Mapping[str, int], batch_size: int) -> list[SplitFile]:
+    if not isinstance(num_trajectories, Mapping):
+        raise ValueError(
+            f"num_trajectories is {num_trajectories!r}; give a number for each split: {{train: 64, valid: 8}}."
+        )
     for name, number in num_trajectories.items():
         if name not in FIRST_TRAJECTORY:
             raise ValueError(

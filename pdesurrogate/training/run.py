@@ -11,12 +11,13 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
+from ..interruption import StopSignals
+from ..launch import leave_to_launcher, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.staged import Staged
@@ -25,26 +26,23 @@ from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
 from .amplitude_loss import AmplitudeLoss
-from .checkpoints import LAST, DurableCheckpointIO, KeepLast, TrainingInterrupted
-from .forecasts import ForecastFigures
+from .checkpoints import LAST
+from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
-from .out_of_memory import explain_out_of_memory
-from .progress import ConsoleProgress
-from .region_parallel import RegionParallel, region_parallel_size, require_regions
+from .region_parallel import region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
-from .stages import Boosting, Fitted, StagedRun, require_same_stages
+from .stages import Boosting, StagedRun, require_same_stages
 from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
 
-MONITOR = "valid/relative_l2"
-CHECKPOINTS = "checkpoints"
-
 
 def train(config: dict[str, Any]) -> float:
     """Train a surrogate and write ``artifact.pt`` with the best weights into the run folder.
+
+    A job that SLURM has queued again, or a process that torchrun has started again, goes on from its checkpoint.
 
     Args:
         config: plain containers with the sections of ``conf/train.yaml``.
@@ -54,10 +52,19 @@ def train(config: dict[str, Any]) -> float:
 
     Raises:
         ValueError: for any setting or data that cannot work, before training starts.
-        KeyboardInterrupt: on Ctrl-C, after the state has been saved; says how to go on.
+        Interrupted: on Ctrl-C, SIGTERM or a scheduler's warning, after the state has been saved; says how to go on.
     """
-    load_plugins(config.get("plugins", []))
     run_dir = _from_here(Path(config["run_dir"]))
+    preemption = config["trainer"].get("preemption_signal")
+    if was_restarted():
+        config = {**config, "resume": str(run_dir)}
+    go_on = f"python train.py resume={run_dir}"
+    with StopSignals(go_on, preemption, partial(leave_to_launcher, preemption)) as signals:
+        return _train(config, run_dir, signals)
+
+
+def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float:
+    load_plugins(config.get("plugins", []))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
     _require_steady_steps(config["trainer"], unroll)
@@ -84,9 +91,9 @@ def train(config: dict[str, Any]) -> float:
     capture = _captures(config["trainer"])
     boosting.check(surrogate.model, unroll, data, capture)
     with warnings.catch_warnings():
-        _ignore_advice()
+        ignore_advice()
         loggers = build_loggers(config["logger"], run_dir, config["run_id"], config)
-        fit = partial(_fit, config, run_dir, loggers, resumed)
+        fit = Fitting(config, run_dir, signals, loggers, resumed)
         _describe(surrogate, data, config, run_dir)
         if isinstance(surrogate.model, Staged):
             stages = StagedRun(
@@ -209,13 +216,18 @@ def _captures(trainer: Mapping[str, Any]) -> bool:
 def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | None:
     """Return the folder of checkpoints to resume from, after checking that they belong to this surrogate.
 
+    A run that was stopped before its first checkpoint begins again.
+
     Raises:
-        ValueError: if they are of another model; FileNotFoundError if there is none.
+        ValueError: if they are of another model.
     """
     if not config.get("resume"):
         return None
     folder = Path(config["resume"]) / CHECKPOINTS
-    path = next(iter(sorted(folder.rglob(LAST))), folder / LAST)
+    path = next(iter(sorted(folder.rglob(LAST))), None)
+    if path is None:
+        log.info("There is no checkpoint in %s yet; the run begins again.", folder)
+        return None
     weights = read_plain(path).get("state_dict", {})
     require_same_stages(path, weights, surrogate.model)
     mine = {f"surrogate.{k}": tuple(v.shape) for k, v in surrogate.state_dict().items()}
@@ -227,88 +239,6 @@ def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | N
             f"{mine.get(differing[0])} here ({len(differing)} tensors differ). Resume with the run's own settings."
         )
     return folder
-
-
-def _fit(
-    config: Mapping[str, Any],
-    run_dir: Path,
-    loggers: Sequence[InStages],
-    resumed: Path | None,
-    module: SurrogateTraining,
-    data: TrajectoryDataModule,
-    stage: str = "",
-    epochs: int | None = None,
-) -> Fitted:
-    """Fit a module from its start or from its last checkpoint, and load its best weights.
-
-    Args:
-        config: of the run.
-        run_dir: its folder.
-        loggers: shared by all stages.
-        resumed: folder of checkpoints of the run that is resumed.
-        module: what is fitted.
-        data: on what.
-        stage: name of the stage, of its folder of checkpoints and of its metrics; empty for a model of one.
-        epochs: in place of those of the trainer.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C, after the state has been saved.
-    """
-    for logger in loggers:
-        logger.stage = stage
-    last = None if resumed is None else resumed / stage / LAST
-    trainer = _build_trainer(config, run_dir, loggers, stage, epochs)
-    try:
-        checkpoint = str(last) if last is not None and last.is_file() else None
-        kind, batch_size = config["model"]["kind"], config["data"].get("batch_size", 1)
-        with explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size):
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except TrainingInterrupted as stop:
-        raise KeyboardInterrupt(str(stop)) from None
-    best: Any = trainer.checkpoint_callback
-    trainer.strategy.barrier("best checkpoint written")
-    weights = read_plain(best.best_model_path)["state_dict"]
-    prefix = "surrogate."
-    module.surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
-    return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
-
-
-def _build_trainer(
-    config: Mapping[str, Any], run_dir: Path, loggers: Sequence[InStages], stage: str, epochs: int | None
-) -> lightning.Trainer:
-    settings = {k: v for k, v in config["trainer"].items() if k not in {"capture", "region_parallel"}}
-    group_size = region_parallel_size(config["trainer"])
-    folder = run_dir / CHECKPOINTS / stage
-    if epochs is not None:
-        settings["max_epochs"] = epochs
-    callbacks: list[Callback] = [
-        ConsoleProgress(ranks_per_window=group_size),
-        ModelCheckpoint(
-            folder,
-            filename="best",
-            monitor=MONITOR,
-            mode="min",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-        ForecastFigures(run_dir / "figures" / stage, every=settings.pop("figure_every")),
-        KeepLast(folder, settings.pop("checkpoint_minutes"), f"python train.py resume={run_dir}"),
-        *([RegionParallel(group_size)] if group_size > 1 else []),
-    ]
-    return lightning.Trainer(
-        gradient_clip_val=settings.pop("gradient_clip"),
-        check_val_every_n_epoch=settings.pop("validate_every"),
-        log_every_n_steps=settings.pop("log_every"),
-        logger=list(loggers) or False,
-        callbacks=callbacks,
-        plugins=[DurableCheckpointIO()],
-        default_root_dir=run_dir,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
 
 
 @rank_zero_only
@@ -332,22 +262,6 @@ def _describe(
     )
     if summary := getattr(surrogate.model, "summary", ""):
         log.info("%s: %s", config["model"]["kind"], summary)
-
-
-def _ignore_advice() -> None:
-    """Silence Lightning's advice that does not apply here; each is dealt with elsewhere."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what it tells of devices, `_describe` tells
-    for message in (
-        ".*does not have many workers.*",  # batches are one gather from memory or contiguous reads
-        ".*sync_dist=True.*",  # validation sums are reduced over ranks before they are logged
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
-        ".*smaller than the logging interval.*",  # small sets have short epochs
-        ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
-        r".*module\(s\) in eval mode at the start of training.*",  # stages that are not trained
-        ".*was configured so validation will run at the end of the training epoch.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 @rank_zero_only

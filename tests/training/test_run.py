@@ -153,45 +153,6 @@ def test_another_failure_of_a_step_stays_what_it_is(compose_train, monkeypatch):
         train(compose_train())
 
 
-class InterruptAt:
-    """Raise Ctrl-C in the middle of an epoch, as a user would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, original):
-        def training_step(module, batch, batch_idx):
-            import signal
-
-            if module.global_step == self.step:
-                signal.raise_signal(signal.SIGINT)
-            return original(module, batch, batch_idx)
-
-        return training_step
-
-
-@pytest.mark.parametrize("step", [0, 3, 5, 6, 14])
-def test_ctrl_c_inside_an_epoch_saves_and_resuming_equals_no_interruption(
-    compose_train, tmp_path, monkeypatch, step
-):
-    from pdesurrogate.training.module import SurrogateTraining
-
-    batch = ("data.batch_size=7", "trainer.max_epochs=3")  # 40 windows: 5 steps an epoch, 15 in all
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(compose_train(*batch, run_dir=whole))
-    original = SurrogateTraining.training_step
-    with monkeypatch.context() as patch:
-        patch.setattr(SurrogateTraining, "training_step", InterruptAt(step)(original))
-        with pytest.raises(KeyboardInterrupt, match=r"python train\.py resume="):
-            train(compose_train(*batch, run_dir=parts))
-    assert read_checkpoint(parts)["global_step"] == step + 1
-    train(compose_train(*batch, f"resume={parts}", run_dir=parts))
-    a, b = read_checkpoint(whole), read_checkpoint(parts)
-    assert a["global_step"] == b["global_step"] == 15
-    assert_bitwise(a["state_dict"], b["state_dict"])
-    assert_bitwise(*(weights(Surrogate.load(run / "artifact.pt")) for run in (whole, parts)))
-
-
 def test_a_full_disk_leaves_the_previous_checkpoint(compose_train, tmp_path, monkeypatch):
     train(compose_train("trainer.max_epochs=1"))
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pdesurrogate.data.opening import open_data
+from pdesurrogate.interruption import Interrupted
 from pdesurrogate.models import MODELS
 from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.corrections import choose_shrinkage
@@ -182,7 +183,7 @@ def test_resuming_in_the_middle_of_a_stage_and_between_two_equals_no_interruptio
         patch.setattr(
             SurrogateTraining, "training_step", Interrupt(stage, step)(SurrogateTraining.training_step)
         )
-        with pytest.raises(KeyboardInterrupt, match=r"python train\.py resume="):
+        with pytest.raises(Interrupted, match=r"python train\.py resume="):
             train(composed(wave_store, run, *terms))
     assert not (run / "artifact.pt").exists()
     train(composed(wave_store, run, *terms, f"resume={run}"))

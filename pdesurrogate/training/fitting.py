@@ -1,0 +1,151 @@
+"""One fit: Lightning's trainer with the callbacks of the house, from the start or from the last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from ..data.datamodule import TrajectoryDataModule
+from ..deploy.artifact import read_plain
+from ..interruption import StopSignals
+from .checkpoints import LAST, DurableCheckpointIO, KeepLast
+from .forecasts import ForecastFigures
+from .loggers import InStages
+from .module import SurrogateTraining
+from .out_of_memory import explain_out_of_memory
+from .progress import ConsoleProgress
+from .region_parallel import RegionParallel, region_parallel_size
+from .stages import Fitted
+
+MONITOR = "valid/relative_l2"
+CHECKPOINTS = "checkpoints"
+_NOT_LIGHTNINGS = {"capture", "region_parallel", "preemption_signal"}
+"""Keys of the section ``trainer`` that are not for Lightning's."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How the fits of a run are made; a model of one stage has one, see `pdesurrogate.training.stages` for others.
+
+    Attributes:
+        config: of the run.
+        run_dir: its folder.
+        signals: what may ask for an end.
+        loggers: shared by all stages.
+        resumed: folder of checkpoints of the run that is resumed; None for a new run.
+    """
+
+    config: Mapping[str, Any]
+    run_dir: Path
+    signals: StopSignals
+    loggers: Sequence[InStages]
+    resumed: Path | None
+
+    def __call__(
+        self,
+        module: SurrogateTraining,
+        data: TrajectoryDataModule,
+        stage: str = "",
+        epochs: int | None = None,
+    ) -> Fitted:
+        """Fit a module from its start or from its last checkpoint, and load its best weights.
+
+        Args:
+            module: what is fitted.
+            data: on what.
+            stage: name of the stage, of its folder of checkpoints and of its metrics; empty for a model of one.
+            epochs: in place of those of the trainer.
+
+        Raises:
+            Interrupted: on a signal, after the state has been saved.
+        """
+        for logger in self.loggers:
+            logger.stage = stage
+        last = None if self.resumed is None else self.resumed / stage / LAST
+        trainer = self._trainer(stage, epochs)
+        checkpoint = str(last) if last is not None and last.is_file() else None
+        kind, batch_size = self.config["model"]["kind"], self.config["data"].get("batch_size", 1)
+        with explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        best: Any = trainer.checkpoint_callback
+        trainer.strategy.barrier("best checkpoint written")
+        weights = read_plain(best.best_model_path)["state_dict"]
+        prefix = "surrogate."
+        module.surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+        return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
+
+    def _trainer(self, stage: str, epochs: int | None) -> lightning.Trainer:
+        settings = {k: v for k, v in self.config["trainer"].items() if k not in _NOT_LIGHTNINGS}
+        callbacks = self._callbacks(settings, stage)
+        if epochs is not None:
+            settings["max_epochs"] = epochs
+        return lightning.Trainer(
+            gradient_clip_val=settings.pop("gradient_clip"),
+            check_val_every_n_epoch=settings.pop("validate_every"),
+            log_every_n_steps=settings.pop("log_every"),
+            logger=list(self.loggers) or False,
+            callbacks=callbacks,
+            plugins=[DurableCheckpointIO(), *_in_slurm()],
+            default_root_dir=self.run_dir,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **settings,
+        )
+
+    def _callbacks(self, settings: dict[str, Any], stage: str) -> list[Callback]:
+        """Return the callbacks, after taking their settings out of those of the trainer."""
+        group_size = region_parallel_size(self.config["trainer"])
+        folder = self.run_dir / CHECKPOINTS / stage
+        return [
+            ConsoleProgress(ranks_per_window=group_size),
+            ModelCheckpoint(
+                folder,
+                filename="best",
+                monitor=MONITOR,
+                mode="min",
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+            ForecastFigures(self.run_dir / "figures" / stage, every=settings.pop("figure_every")),
+            KeepLast(
+                folder,
+                settings.pop("checkpoint_minutes"),
+                settings.pop("checkpoint_steps", None),
+                self.signals,
+            ),
+            *([RegionParallel(group_size)] if group_size > 1 else []),
+        ]
+
+
+def _in_slurm() -> list[SLURMEnvironment]:
+    """Return Lightning's view of a SLURM job, without its handler of signals, which saves in the middle of a step."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
+
+
+def ignore_advice() -> None:
+    """Silence Lightning's advice that does not apply here; each is dealt with elsewhere."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what it tells of devices, `_describe` tells
+    for message in (
+        ".*does not have many workers.*",  # batches are one gather from memory or contiguous reads
+        ".*sync_dist=True.*",  # validation sums are reduced over ranks before they are logged
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
+        "The .srun. command is available.*",  # SLURM is installed, and this is no job
+        ".*smaller than the logging interval.*",  # small sets have short epochs
+        ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
+        r".*module\(s\) in eval mode at the start of training.*",  # stages that are not trained
+        ".*was configured so validation will run at the end of the training epoch.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
