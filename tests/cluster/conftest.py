@@ -38,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         running.tool("start")
         yield running
     finally:
-        running.tool("stop")
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from torch import Tensor
 
@@ -12,13 +13,16 @@ from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training import UNROLLS
 from pdesurrogate.training.unrolls import OneStep
 
+SECONDS_A_STEP = float(os.environ["SECONDS_A_STEP"])
+GOES_ON = Path("runs/run/checkpoints/last.ckpt").exists()
+
 
 @UNROLLS.register("patient")
 class Patient(OneStep):
-    """One step, and some seconds of doing nothing until the job is started for the second time."""
+    """One step, and some seconds of doing nothing unless the run goes on from a checkpoint."""
 
     def __call__(self, surrogate: Surrogate, batch: Batch) -> Tensor:
         """Return one model step."""
-        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-            time.sleep(float(os.environ["SECONDS_A_STEP"]))
+        if not GOES_ON:
+            time.sleep(SECONDS_A_STEP)
         return super().__call__(surrogate, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -38,25 +39,29 @@ class Training:
         place.mkdir()
         self.folder = place / "runs" / "run"
         command = [sys.executable, str(ROOT / "train.py"), "run_id=run", *SMALL, *overrides]
-        self._output = (place / "output.txt").open("w+")
-        self._process = subprocess.Popen(
-            command, cwd=place, env=environment, stdout=self._output, stderr=subprocess.STDOUT
-        )
+        self._said = place / "output.txt"
+        with self._said.open("w") as output:
+            self._process = subprocess.Popen(
+                command, cwd=place, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
 
     def end(self, code: int = 0) -> str:
         """Wait for the command's end and return what it said."""
         found = self._process.wait(PATIENCE)
-        self._output.seek(0)
-        said = self._output.read()
+        said = self._said.read_text()
         logs = "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("slurm/*/*.out")))
         assert found == code, f"{said}\n{logs}"
         return said
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the command is done."""
+        return self._process.poll() is not None
 
     def stop(self) -> None:
         """End the command if it still waits."""
         self._process.kill()
         self._process.wait()
-        self._output.close()
 
     @property
     def jobs(self) -> list[str]:
@@ -66,8 +71,8 @@ class Training:
 
     @property
     def log(self) -> str:
-        """What rank 0 of the first job said in all its attempts."""
-        return next(self.folder.glob("slurm/*/*_0_log.out")).read_text()
+        """What the run has told in all its attempts."""
+        return (self.folder / "pdesurrogate.log").read_text()
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -87,12 +92,22 @@ class Cluster:
 
     def tool(self, verb: str, *words: str) -> None:
         """Call local-slurm."""
-        command = [self._tool, verb, *words, str(self._folder)]
-        done = subprocess.run(
-            command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout
+        log = self._folder.with_suffix(".log")
+        with log.open("a") as output:  # a file, because daemons keep it open
+            done = subprocess.run(
+                [self._tool, verb, *words, str(self._folder)],
+                env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                timeout=120, check=False,
+            )  # fmt: skip
+        assert done.returncode == 0, log.read_text()
+
+    def stop(self) -> None:
+        """End the daemons."""
+        try:
+            self.tool("stop")
+        except AssertionError:  # one that was still writing has kept the folder from being removed
+            time.sleep(2)
+            shutil.rmtree(self._folder)
 
     def ask(self, *command: str) -> str:
         """Return what a command of SLURM prints."""
@@ -104,6 +119,17 @@ class Cluster:
     def node_of(self, job: str) -> str:
         """Return the node that a job runs on."""
         return self.ask("squeue", "--noheader", "--jobs", job, "--format", "%N")
+
+    def end(self, training: Training) -> None:
+        """Wait for a training's end; jobs that queue again start without the two minutes' pause that SLURM makes."""
+        until(lambda: self._hurry() or training.has_ended, "the end of a training")
+        training.end()
+
+    def _hurry(self) -> None:
+        for line in self.ask("squeue", "--noheader", "--format", "%A %r").splitlines():
+            job, _, reason = line.partition(" ")
+            if reason == "BeginTime":
+                self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def train(self, place: Path, *overrides: str, **variables: str) -> Training:
         """Submit a training."""
