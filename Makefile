@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12   the interpreter that makes the environment
 #   FRESH=1             make test in a new environment, .test-venv, rather than in .venv
-#   TESTS="-k fno"      further arguments of pytest
+#   TESTS="-k fno"      further arguments of pytest; `make slurm-test` runs what `make test` leaves out
 #   JOBS=4              processes that share the tests out, each on one thread
 
 SHELL := bash

@@ -16,7 +16,7 @@ from typing import Any
 
 from .allocator import keep_freed_memory
 from .interruption import Interrupted
-from .launch import run_id, set_run_id
+from .launch import run_id, set_run_id, was_restarted
 from .registry import did_you_mean
 from .submission import explain_submission, submission_overrides
 from .version import __version__
@@ -219,7 +219,11 @@ def _prepare_arguments(command: str) -> None:
         set_run_id(folder.resolve().name)
         where = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
         sys.argv[1:] = [*kept, *sys.argv[1:], *where]
-    elif (name := given.get("run_id")) and (Path("runs") / name / "checkpoints").is_dir():
+    elif (
+        (name := given.get("run_id"))
+        and not was_restarted()
+        and (Path("runs") / name / "checkpoints").is_dir()
+    ):
         raise ValueError(
             f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
         )

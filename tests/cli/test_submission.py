@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 import shutil
 import signal
+import sys
 
 import pytest
 
-from pdesurrogate.cli import Refusals, conf_dir
+from pdesurrogate.cli import Refusals, _prepare_arguments, conf_dir
 from pdesurrogate.launch import leave_to_launcher, local_rank, rank_and_size, run_id, was_restarted
 from pdesurrogate.submission import submission_overrides
 
@@ -90,6 +91,18 @@ def test_a_process_knows_that_it_was_started_again(monkeypatch: pytest.MonkeyPat
     for value in (0, 1):
         set_only(monkeypatch, **{count: value})
         assert was_restarted() == bool(value)
+
+
+def test_a_job_that_is_queued_again_may_go_on_in_the_folder_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "mine" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "run_id=mine"])
+    with pytest.raises(ValueError, match="runs/mine already holds a run"):
+        _prepare_arguments("train")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    _prepare_arguments("train")
 
 
 def test_a_signal_that_was_answered_is_left_to_the_handler_that_stood_before() -> None:

@@ -104,7 +104,7 @@ def test_a_job_that_runs_out_of_time_saves_queues_again_and_ends_as_if_it_had_no
     log = trainings.timed_out.log
     assert "SIGUSR2: stopping after this step" in log
     assert "Requeued job" in log
-    assert log.count("epoch 1/8  step 5/40") == 1, "what was saved is not trained again"
+    assert log.count("epoch 1/8  step 5/40  validation") == 1, "what was saved is not trained again"
 
 
 def test_a_job_whose_node_dies_goes_on_from_its_checkpoint_and_ends_as_if_it_had_not(
@@ -115,7 +115,7 @@ def test_a_job_whose_node_dies_goes_on_from_its_checkpoint_and_ends_as_if_it_had
     _check_equal(trainings.lost, trainings.alone)
     log = trainings.lost.log
     assert "Requeued job" not in log, "SLURM has queued it again, not the job itself"
-    assert log.count("epoch 1/8  step 5/40") == 1, "what was saved is not trained again"
+    assert log.count("epoch 1/8  step 5/40  validation") == 1, "what was saved is not trained again"
 
 
 def test_a_submission_that_slurm_refuses_is_told_in_a_sentence(
