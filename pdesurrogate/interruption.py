@@ -46,6 +46,7 @@ class StopSignals:
             stood before are back: to have the job queued again.
 
     Attributes:
+        go_on: as given.
         received: number of the signal that asks for an end; 0 for none.
 
     Raises:
@@ -60,7 +61,7 @@ class StopSignals:
                 f"trainer.preemption_signal is {preemption!r}, and there is no such signal here."
                 f"{did_you_mean(str(preemption), SIGNALS)} Give a name such as SIGUSR1, or null for none."
             )
-        self._go_on = go_on
+        self.go_on = go_on
         self._preemption = 0 if preemption is None else signal.Signals[preemption].value
         self._on_preemption = on_preemption
         self._watched = sorted({signal.SIGINT, signal.SIGTERM, self._preemption} - {0})
@@ -95,7 +96,7 @@ class StopSignals:
     def interrupted(self, signum: int, step: int) -> Interrupted:
         """Return what to raise once the state after a step is saved."""
         return Interrupted(
-            f"Stopped by {_name(signum)} after step {step}; nothing is lost. Go on with: {self._go_on}",
+            f"Stopped by {_name(signum)} after step {step}; nothing is lost. Go on with: {self.go_on}",
             signum,
         )
 
@@ -110,7 +111,7 @@ class StopSignals:
             return
         self.received = signum
         if again or not self._defers:
-            raise Interrupted(f"Stopped at once by {_name(signum)}. Go on with: {self._go_on}", signum)
+            raise Interrupted(f"Stopped at once by {_name(signum)}. Go on with: {self.go_on}", signum)
         more = " (press Ctrl-C again to stop at once)" if signum == signal.SIGINT else ""
         log.info("%s: stopping after this step%s ...", _name(signum), more)
 

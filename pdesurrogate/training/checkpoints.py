@@ -11,8 +11,8 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..deploy.artifact import read_plain
-from ..durable import durable_write, remove_leftovers
+from ..deploy.artifact import read_plain, write_plain
+from ..durable import remove_leftovers
 from ..interruption import StopSignals
 
 LAST = "last.ckpt"
@@ -26,8 +26,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Write the file; an older one of that name survives a kill or a full disk."""
-        with durable_write(path) as temporary:
-            torch.save(checkpoint, temporary)
+        write_plain(checkpoint, path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
@@ -84,14 +83,14 @@ class KeepLast(Checkpoint):
             overdue, signum = self._agreed(trainer)
             due = due or overdue
         if due or signum:
-            self._save(trainer)
+            self.save(trainer)
         if signum:
             raise self._signals.interrupted(signum, step)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the state after the epoch, and stop if a signal came."""
         _, signum = self._agreed(trainer)
-        self._save(trainer)
+        self.save(trainer)
         if signum:
             raise self._signals.interrupted(signum, trainer.global_step)
 
@@ -120,6 +119,7 @@ class KeepLast(Checkpoint):
             self._asked_at, self._asked_step, self._ask_at_step = now, step, step + pause
         return bool(overdue), signum
 
-    def _save(self, trainer: lightning.Trainer) -> None:
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Save the state between two steps."""
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step

@@ -20,15 +20,18 @@ from ..interruption import StopSignals
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast
 from .forecasts import ForecastFigures
 from .loggers import InStages
+from .lost_process import explain_lost_process, with_timeout
 from .module import SurrogateTraining
 from .out_of_memory import explain_out_of_memory
 from .progress import ConsoleProgress
 from .region_parallel import RegionParallel, region_parallel_size
+from .skipped_steps import StopAfterSkippedSteps
 from .stages import Fitted
+from .weight_average import WeightAverage
 
 MONITOR = "valid/relative_l2"
 CHECKPOINTS = "checkpoints"
-_NOT_LIGHTNINGS = {"capture", "region_parallel", "preemption_signal"}
+_NOT_LIGHTNINGS = {"capture", "region_parallel", "preemption_signal", "strategy", "timeout_minutes"}
 """Keys of the section ``trainer`` that are not for Lightning's."""
 
 
@@ -71,21 +74,27 @@ class Fitting:
         for logger in self.loggers:
             logger.stage = stage
         last = None if self.resumed is None else self.resumed / stage / LAST
-        trainer = self._trainer(stage, epochs)
-        checkpoint = str(last) if last is not None and last.is_file() else None
+        decay = module.optimisation.ema
+        average = None if decay is None else WeightAverage(decay)
+        trainer = self._trainer(module, average, stage, epochs)
+        resumed = str(last) if last is not None and last.is_file() else None
         kind, batch_size = self.config["model"]["kind"], self.config["data"].get("batch_size", 1)
-        with explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size):
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        advice = explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size)
+        with advice, explain_lost_process(self.signals.go_on):
+            trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         best: Any = trainer.checkpoint_callback
         trainer.strategy.barrier("best checkpoint written")
-        weights = read_plain(best.best_model_path)["state_dict"]
+        checkpoint = read_plain(best.best_model_path)
+        weights = checkpoint["state_dict"] if average is None else average.weights_of(checkpoint)
         prefix = "surrogate."
         module.surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
         return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
 
-    def _trainer(self, stage: str, epochs: int | None) -> lightning.Trainer:
+    def _trainer(
+        self, module: SurrogateTraining, average: WeightAverage | None, stage: str, epochs: int | None
+    ) -> lightning.Trainer:
         settings = {k: v for k, v in self.config["trainer"].items() if k not in _NOT_LIGHTNINGS}
-        callbacks = self._callbacks(settings, stage)
+        callbacks = self._callbacks(settings, module, average, stage)
         if epochs is not None:
             settings["max_epochs"] = epochs
         return lightning.Trainer(
@@ -100,30 +109,38 @@ class Fitting:
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
+            strategy=with_timeout(self.config["trainer"]),
             **settings,
         )
 
-    def _callbacks(self, settings: dict[str, Any], stage: str) -> list[Callback]:
+    def _callbacks(
+        self,
+        settings: dict[str, Any],
+        module: SurrogateTraining,
+        average: WeightAverage | None,
+        stage: str,
+    ) -> list[Callback]:
         """Return the callbacks, after taking their settings out of those of the trainer."""
         group_size = region_parallel_size(self.config["trainer"])
         folder = self.run_dir / CHECKPOINTS / stage
+        best = ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor=MONITOR,
+            mode="min",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        minutes, steps = settings.pop("checkpoint_minutes"), settings.pop("checkpoint_steps", None)
+        last = KeepLast(folder, minutes, steps, self.signals)
+        figures = self.run_dir / "figures" / stage
         return [
             ConsoleProgress(ranks_per_window=group_size),
-            ModelCheckpoint(
-                folder,
-                filename="best",
-                monitor=MONITOR,
-                mode="min",
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
-            ForecastFigures(self.run_dir / "figures" / stage, every=settings.pop("figure_every")),
-            KeepLast(
-                folder,
-                settings.pop("checkpoint_minutes"),
-                settings.pop("checkpoint_steps", None),
-                self.signals,
-            ),
+            *([] if average is None else [average]),
+            best,
+            ForecastFigures(figures, every=settings.pop("figure_every"), average=average),
+            last,
+            StopAfterSkippedSteps(module.skipped, module.optimisation.max_skipped, last.save),
             *([RegionParallel(group_size)] if group_size > 1 else []),
         ]
 

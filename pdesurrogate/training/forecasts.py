@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from ..data.datamodule import TrajectoryDataModule
+from ..durable import durable_write
 from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
+from .weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +31,16 @@ class ForecastFigures(lightning.Callback):
         folder: where the pictures go.
         every: epochs between pictures; 0 draws only at the end.
         lead_times: at most this many frames side by side.
+        average: of the weights, which forecasts in their place if there is one.
     """
 
-    def __init__(self, folder: Path, every: int, lead_times: int = 4) -> None:
+    def __init__(
+        self, folder: Path, every: int, lead_times: int = 4, average: WeightAverage | None = None
+    ) -> None:
         self._folder = folder
         self._every = every
         self._lead_times = lead_times
+        self._average = average
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw every few epochs and after the last one."""
@@ -43,7 +50,8 @@ class ForecastFigures(lightning.Callback):
             return
         if not isinstance(pl_module, SurrogateTraining) or pl_module.surrogate.spec.ndim != 2:
             return
-        truth, prediction, leads = self._forecast(trainer, pl_module)
+        with nullcontext() if self._average is None else self._average.in_place(pl_module):
+            truth, prediction, leads = self._forecast(trainer, pl_module)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"epoch_{epoch:04d}.png"
         spec = pl_module.surrogate.spec
@@ -102,4 +110,5 @@ def draw_forecast(
                 axis.set_title(title, fontsize=9)
         row[0].set_ylabel(label)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label=name)
-    figure.savefig(path, dpi=100)
+    with durable_write(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

@@ -219,7 +219,7 @@ def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | N
     A run that was stopped before its first checkpoint begins again.
 
     Raises:
-        ValueError: if they are of another model.
+        ValueError: if they are of another model or other data.
     """
     if not config.get("resume"):
         return None
@@ -228,7 +228,14 @@ def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | N
     if path is None:
         log.info("There is no checkpoint in %s yet; the run begins again.", folder)
         return None
-    weights = read_plain(path).get("state_dict", {})
+    checkpoint = read_plain(path)
+    weights, spec = checkpoint.get("state_dict", {}), surrogate.spec.to_dict()
+    if (other := checkpoint.get("spec", spec)) != spec:
+        key = min(k for k in spec.keys() | other.keys() if other.get(k) != spec.get(k))
+        raise ValueError(
+            f"{path} is of other data: {key} is {other.get(key)} there and {spec.get(key)} here. Resume with the run's "
+            "own data."
+        )
     require_same_stages(path, weights, surrogate.model)
     mine = {f"surrogate.{k}": tuple(v.shape) for k, v in surrogate.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in weights.items()}

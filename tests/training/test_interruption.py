@@ -73,13 +73,13 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(compose
 def test_checkpoints_are_written_after_as_many_steps_as_asked(compose_train, tmp_path, monkeypatch):
     from pdesurrogate.training.checkpoints import KeepLast
 
-    saved, original = [], KeepLast._save
+    saved, original = [], KeepLast.save
 
     def save(keep, trainer):
         saved.append(trainer.global_step)
         original(keep, trainer)
 
-    monkeypatch.setattr(KeepLast, "_save", save)
+    monkeypatch.setattr(KeepLast, "save", save)
     train(compose_train("trainer.checkpoint_steps=2", "data.batch_size=7"))
     assert saved == [2, 4, 5, 7, 9, 10]  # after 5 and 10 an epoch is over
     with pytest.raises(ValueError, match="checkpoint_steps is 0; give a positive number"):
