@@ -19,7 +19,7 @@ UNET := runs/quickstart-unet
 .PHONY: help install quickstart test slurm-test lint format clean fresh
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/installed ## make the environment .venv (done by the other targets when needed)
 

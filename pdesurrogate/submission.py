@@ -31,12 +31,17 @@ def submission_overrides(command: str, arguments: Sequence[str], conf: Path) -> 
     given = [a for a in arguments if a not in flags]
     parsed = OverridesParser.create().parse_overrides(given)
     swept = [o.key_or_group for o in parsed if o.is_sweep_override()]
+    if sizes := [key for key in swept if key.startswith(_SIZES)]:
+        raise ValueError(
+            f"{', '.join(sizes)} cannot be swept on a cluster: all jobs of an array have the same size. Submit one "
+            "multirun for each."
+        )
     fixed = [a for a, o in zip(given, parsed, strict=True) if not o.is_sweep_override()]
     with initialize_config_dir(str(conf), version_base="1.3"):
         cfg = compose(command, overrides=fixed, return_hydra_config=True)
     cluster: Any = OmegaConf.to_container(cfg.cluster, resolve=True)
     _check_numbers(cluster)
-    _check_sizes(cluster, cfg.trainer, swept)
+    _check_sizes(cluster, cfg.trainer)
     _check_machine()
     sweeps = bool(swept) or bool(OmegaConf.select(cfg, "hydra.sweeper.params"))
     return [] if sweeps else ["hydra.sweep.subdir=."]
@@ -70,18 +75,13 @@ def _check_numbers(cluster: Mapping[str, Any]) -> None:
             raise ValueError(f"cluster.{name} is {cluster[name]!r}; it must be a list of words, [] for none.")
 
 
-def _check_sizes(cluster: Mapping[str, Any], trainer: Mapping[str, Any], swept: Sequence[str]) -> None:
+def _check_sizes(cluster: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
     for mine, theirs in (("devices", "devices"), ("nodes", "num_nodes")):
         if trainer[theirs] != cluster[mine]:
             raise ValueError(
                 f"cluster.{mine} is {cluster[mine]} and trainer.{theirs} {trainer[theirs]}. Give cluster.{mine} alone; "
                 f"trainer.{theirs} follows."
             )
-    if keys := [key for key in swept if key.startswith(_SIZES)]:
-        raise ValueError(
-            f"{', '.join(keys)} cannot be swept on a cluster: all jobs of an array have the same size. Submit one "
-            "multirun for each."
-        )
 
 
 def _check_machine() -> None:

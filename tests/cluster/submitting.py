@@ -122,7 +122,12 @@ class Cluster:
 
     def end(self, training: Training) -> None:
         """Wait for a training's end; jobs that queue again start without the two minutes' pause that SLURM makes."""
-        until(lambda: self._hurry() or training.has_ended, "the end of a training")
+
+        def ended() -> bool:
+            self._hurry()
+            return training.has_ended
+
+        until(ended, "the end of a training")
         training.end()
 
     def _hurry(self) -> None:
