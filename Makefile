@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12   the interpreter that makes the environment
 #   FRESH=1             make test in a new environment, .test-venv, rather than in .venv
-#   TESTS="-k fno"      further arguments of pytest
+#   TESTS="-k fno"      further arguments of pytest; `make slurm-test` runs what `make test` leaves out
 #   JOBS=4              processes that share the tests out, each on one thread
 
 SHELL := bash
@@ -16,10 +16,10 @@ FNO := runs/quickstart-fno
 UNET := runs/quickstart-unet
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format clean fresh
+.PHONY: help install quickstart test slurm-test lint format clean fresh
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/installed ## make the environment .venv (done by the other targets when needed)
 
@@ -48,6 +48,9 @@ endef
 
 test: $(VENV)/installed lint ## lint, types and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10 $(TESTS)
+
+slurm-test: $(VENV)/installed ## trainings on a SLURM cluster of two nodes, started on this machine for the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/cluster --durations=0 $(TESTS)
 
 lint: $(VENV)/installed ## ruff and mypy
 	$(BIN)/ruff check .

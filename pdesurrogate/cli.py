@@ -6,19 +6,19 @@ mistake answer at once. Below this file nobody sees OmegaConf: configurations be
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .allocator import keep_freed_memory
 from .interruption import Interrupted
+from .launch import run_id, set_run_id, was_restarted
 from .registry import did_you_mean
+from .submission import explain_submission, submission_overrides
 from .version import __version__
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ WORDS = {"predict": ("input", "output"), "export": ("artifact",)}
 """Keys that words without ``=`` stand for, in order."""
 FLAGS = {"--format": "format"}
 """Keys that may be written as flags."""
-_RUN_ID = "PDESURROGATE_RUN_ID"
 
 
 def conf_dir() -> Path:
@@ -112,7 +111,7 @@ def run(command: str) -> None:
     try:
         _prepare_arguments(command)
         _register_resolvers()
-        refusals: list[Exception] = []
+        refusals = Refusals()
         decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
         decorate(_task(command, None if wants_traceback else refusals))()
         if refusals:
@@ -125,6 +124,11 @@ def run(command: str) -> None:
         if wants_traceback:
             raise
         _fail(str(error))
+    except RuntimeError as error:
+        sentence = explain_submission(error)
+        if wants_traceback or sentence is None:
+            raise
+        _fail(sentence)
     except (Interrupted, KeyboardInterrupt) as interrupt:
         sys.stderr.write(f"\n{interrupt or 'Interrupted.'}\n")
         sys.exit(interrupt.code if isinstance(interrupt, Interrupted) else 130)
@@ -151,29 +155,15 @@ def named(command: str, arguments: Sequence[str]) -> list[str]:
     return result
 
 
-def run_id() -> str:
-    """Return the identifier of this run, which all ranks and all jobs of a sweep share.
+class Refusals(list[Exception]):
+    """What the jobs of this process refuse. A job in another process finds None in its place, and raises."""
 
-    It comes from ``PDESURROGATE_RUN_ID``, SLURM, torchrun, or is new; the choice is left in the
-    environment, from which processes started later inherit it.
-    """
-    if _RUN_ID not in os.environ:
-        slurm, elastic = os.environ.get("SLURM_JOB_ID"), os.environ.get("TORCHELASTIC_RUN_ID", "none")
-        if slurm:
-            identifier = f"slurm-{slurm}"
-        elif elastic != "none":
-            identifier = elastic
-        elif "LOCAL_RANK" in os.environ:  # torchrun without an id: one parent process starts all ranks
-            common = f"{os.environ.get('MASTER_PORT')}-{os.getppid()}"
-            identifier = f"torchrun-{hashlib.sha256(common.encode()).hexdigest()[:8]}"
-        else:
-            suffix = hashlib.sha256(os.urandom(16)).hexdigest()[:4]
-            identifier = f"{time.strftime('%Y%m%d-%H%M%S')}-{suffix}"
-        os.environ[_RUN_ID] = identifier
-    return os.environ[_RUN_ID]
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Travel as None: what is added to a copy elsewhere, nobody would read."""
+        return type(None), ()
 
 
-def _task(command: str, refusals: list[Exception] | None) -> Callable[[Any], Any]:
+def _task(command: str, refusals: Refusals | None) -> Callable[[Any], Any]:
     """Return the function that Hydra calls once a job.
 
     What a job refuses is collected, so that the other jobs of a sweep go on and Hydra prints no
@@ -226,12 +216,18 @@ def _prepare_arguments(command: str) -> None:
 
         earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]
         kept = [o for o in earlier if o.split("=", 1)[0] not in {"resume", *given}]
-        os.environ[_RUN_ID] = folder.resolve().name
-        sys.argv[1:] = [*kept, *sys.argv[1:], f"hydra.run.dir={folder}"]
-    elif (name := given.get("run_id")) and (Path("runs") / name / "checkpoints").is_dir():
+        set_run_id(folder.resolve().name)
+        where = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
+        sys.argv[1:] = [*kept, *sys.argv[1:], *where]
+    elif (
+        (name := given.get("run_id"))
+        and not was_restarted()
+        and (Path("runs") / name / "checkpoints").is_dir()
+    ):
         raise ValueError(
             f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
         )
+    sys.argv[1:] += submission_overrides(command, sys.argv[1:], conf_dir())
 
 
 def _fail(message: str) -> None:

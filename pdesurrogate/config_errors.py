@@ -62,6 +62,8 @@ def _listed_keys(conf: Path, group: str, file: Path) -> list[str]:
 
     content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     entries = [entry for entry in content.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    if file.read_text().startswith("# @package _global_"):  # a file of several sections
+        content = content.get(group, {})
     keys = [str(key) for key in content]
     for name in (entry.split("@")[0] for entry in entries):
         base = conf / f"{name.lstrip('/') if name.startswith('/') else f'{group}/{name}'}.yaml"

@@ -29,7 +29,8 @@ os.environ.update(
 )
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-for variable in ("WANDB_API_KEY", "PDESURROGATE_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+OF_A_JOB = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
+for variable in ("WANDB_API_KEY", "PDESURROGATE_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", *OF_A_JOB):
     os.environ.pop(variable, None)
 
 import jaxtyping  # noqa: E402
@@ -58,6 +59,14 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the trainings on a SLURM cluster, which take minutes, to ``-m slurm``."""
+    if "slurm" not in config.option.markexpr:
+        on_slurm = [item for item in items if item.get_closest_marker("slurm")]
+        config.hook.pytest_deselected(items=on_slurm)
+        items[:] = [item for item in items if item not in on_slurm]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pdesurrogate.launch import local_rank, rank_and_size
 from pdesurrogate.registry import did_you_mean, load_plugins
 from pdesurrogate.solvers import GENERATORS
 from pdesurrogate.solvers.generator import TrajectoryGenerator
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 def generate(config: Mapping[str, Any]) -> None:
     """Generate the data set of a composed configuration.
+
+    Processes that torchrun or ``srun`` started together share the work out: each solves a shard of it.
 
     Args:
         config: plain containers with ``data.root``, ``data.generator`` (``kind``, its options and
@@ -60,8 +63,15 @@ def generate(config: Mapping[str, Any]) -> None:
         batch_size=config["batch_size"],
         device=config["device"],
         overwrite=config["overwrite"],
-        shard=config.get("shard"),
+        shard=_shard(config.get("shard")),
     )
+
+
+def _shard(asked: str | None) -> str | None:
+    """Return the shard of this process: what is asked for, divided among the processes that work on it."""
+    rank, size = rank_and_size()
+    shard = (Shard(0, 1) if asked is None else Shard.parse(asked)).divided(rank, size)
+    return str(shard) if shard.count > 1 else None
 
 
 def generate_splits(
@@ -110,6 +120,10 @@ def generate_splits(
 
 
 def _plan(root: Path, num_trajectories: Mapping[str, int], batch_size: int) -> list[SplitFile]:
+    if not isinstance(num_trajectories, Mapping):
+        raise ValueError(
+            f"num_trajectories is {num_trajectories!r}; give a number for each split: {{train: 64, valid: 8}}."
+        )
     for name, number in num_trajectories.items():
         if name not in FIRST_TRAJECTORY:
             raise ValueError(
@@ -126,8 +140,10 @@ def _plan(root: Path, num_trajectories: Mapping[str, int], batch_size: int) -> l
 
 
 def _choose_device(device: str) -> torch.device:
+    """Return the device; ``auto`` deals the GPUs of a machine out to the processes on it."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return torch.device("cuda", local_rank() % num_gpus) if num_gpus else torch.device("cpu")
     try:
         return torch.zeros(1, dtype=torch.float64, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -45,6 +45,10 @@ class Shard:
             )
         return cls(int(match[1]), int(match[2]))
 
+    def divided(self, rank: int, size: int) -> Shard:
+        """Return the part of this shard that one of several processes solves, a shard among ``count * size``."""
+        return Shard(self.index * size + rank, self.count * size)
+
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 

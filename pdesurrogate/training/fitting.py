@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from ..data.datamodule import TrajectoryDataModule
@@ -104,7 +106,7 @@ class Fitting:
             log_every_n_steps=settings.pop("log_every"),
             logger=list(self.loggers) or False,
             callbacks=callbacks,
-            plugins=[DurableCheckpointIO()],
+            plugins=[DurableCheckpointIO(), *_in_slurm()],
             default_root_dir=self.run_dir,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
@@ -147,6 +149,13 @@ class Fitting:
         ]
 
 
+def _in_slurm() -> list[SLURMEnvironment]:
+    """Return Lightning's view of a SLURM job, without its handler of signals, which saves in the middle of a step."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
+
+
 def ignore_advice() -> None:
     """Silence Lightning's advice that does not apply here; each is dealt with elsewhere."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -155,6 +164,7 @@ def ignore_advice() -> None:
         ".*does not have many workers.*",  # batches are one gather from memory or contiguous reads
         ".*sync_dist=True.*",  # validation sums are reduced over ranks before they are logged
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
+        "The .srun. command is available.*",  # SLURM is installed, and this is no job
         ".*smaller than the logging interval.*",  # small sets have short epochs
         ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
         r".*module\(s\) in eval mode at the start of training.*",  # stages that are not trained

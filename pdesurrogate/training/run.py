@@ -18,6 +18,7 @@ from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
 from ..durable import remove_leftovers
 from ..interruption import StopSignals
+from ..launch import leave_to_launcher, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.staged import Staged
@@ -45,6 +46,8 @@ PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 def train(config: dict[str, Any]) -> float:
     """Train a surrogate and write ``artifact.pt`` with the best weights into the run folder.
 
+    A job that SLURM has queued again, or a process that torchrun has started again, goes on from its checkpoint.
+
     Args:
         config: plain containers with the sections of ``conf/train.yaml``.
 
@@ -57,7 +60,10 @@ def train(config: dict[str, Any]) -> float:
     """
     run_dir = _from_here(Path(config["run_dir"]))
     preemption = config["trainer"].get("preemption_signal")
-    with StopSignals(f"python train.py resume={run_dir}", preemption) as signals:
+    if was_restarted():
+        config = {**config, "resume": str(run_dir)}
+    go_on = f"python train.py resume={run_dir}"
+    with StopSignals(go_on, preemption, partial(leave_to_launcher, preemption)) as signals:
         return _train(config, run_dir, signals)
 
 

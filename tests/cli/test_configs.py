@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from omegaconf import OmegaConf
 
 from pdesurrogate.cli import COMMANDS, conf_dir
@@ -115,6 +117,33 @@ def test_every_logger_file_builds(name, tmp_path):
 @pytest.mark.parametrize("name", files_of("trainer"))
 def test_every_trainer_file_has_the_same_keys(name):
     assert composed("train", f"trainer={name}")["trainer"].keys() == composed("train")["trainer"].keys()
+
+
+def test_the_trainer_follows_the_numbers_of_the_cluster():
+    numbers = ("cluster.nodes=2", "cluster.devices=4")
+    config = composed("train", "trainer=ddp", "cluster=slurm", *numbers)
+    assert (config["trainer"]["num_nodes"], config["trainer"]["devices"]) == (2, 4)
+    check_group_options(config, {"cluster": "slurm", "trainer": "ddp"}, CONF)
+    config["cluster"]["minuets"] = 3
+    with pytest.raises(ValueError, match=r"no option 'minuets'. Did you mean 'minutes'"):
+        check_group_options(config, {"cluster": "slurm"}, CONF)
+
+
+@pytest.mark.parametrize("name", files_of("cluster"))
+def test_every_cluster_file_describes_a_launcher(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[f"cluster={name}", "trainer=gpu"], return_hydra_config=True)
+    launcher = OmegaConf.to_container(cfg.hydra.launcher, resolve=False)
+    assert get_class(launcher.pop("_target_"))
+    if name == "slurm":
+        assert cfg.hydra.launcher.gpus_per_node == 1
+        accepted = {
+            "timeout_min",
+            "stderr_to_stdout",
+            *BaseQueueConf.__annotations__,
+            *SlurmQueueConf.__annotations__,
+        }
+        assert set(launcher) - accepted == {"srun_args"}
 
 
 @pytest.mark.parametrize("name", files_of("experiment"))

@@ -191,6 +191,48 @@ def test_a_shard_that_does_not_exist_is_refused_before_anything_is_touched(tmp_p
     assert not (tmp_path / "new").exists()
 
 
+def config_of(root):
+    generator = {"kind": "navier_stokes", **OPTIONS, "num_trajectories": NUMBERS}
+    data = {"root": str(root), "generator": generator}
+    return {"data": data, "batch_size": 2, "device": "cpu", "overwrite": False, "shard": None}
+
+
+def started_by(monkeypatch, launcher, rank, size):
+    names = {
+        "torchrun": ("RANK", "WORLD_SIZE"),
+        "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    }[launcher]
+    for name, value in zip((*names, "SLURM_STEP_ID"), (rank, size, 0), strict=True):
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_ranks_share_a_set_out_and_give_the_very_bytes_of_one_process(tmp_path, monkeypatch, whole, launcher):
+    root = tmp_path / "ranks"
+    for rank in (1, 0, 2):
+        started_by(monkeypatch, launcher, rank, 3)
+        generation.generate(config_of(root))
+        assert ("train.h5" in names(root)) == (rank == 2), "the last one joins"
+    assert {path.stem: path.read_bytes() for path in root.iterdir()} == whole
+
+
+def test_the_ranks_of_an_arrays_tasks_divide_the_shard_of_their_task(tmp_path, monkeypatch, whole):
+    root, made = tmp_path / "array", []
+    for task, rank in ((0, 0), (1, 1), (0, 1), (1, 0)):
+        started_by(monkeypatch, "srun", rank, 2)
+        generation.generate({**config_of(root), "shard": f"{task}/2"})
+        made += [names(root)]
+    assert made[1] == [f"{s}.shard-{i}-of-4.h5" for s, i in (("test", 3), ("train", 0), ("train", 3))]
+    assert {path.stem: path.read_bytes() for path in root.iterdir()} == whole
+
+
+def test_a_batch_script_is_one_process_however_many_tasks_its_job_has(tmp_path, monkeypatch, whole):
+    for name, value in {"SLURM_JOB_ID": 1, "SLURM_NTASKS": 4, "SLURM_PROCID": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    generation.generate(config_of(tmp_path / "script"))
+    assert {path.stem: path.read_bytes() for path in (tmp_path / "script").iterdir()} == whole
+
+
 PROCESS = """
 import sys
 from pathlib import Path
@@ -201,17 +243,8 @@ generate({**yaml.safe_load(Path(sys.argv[1]).read_text()), "shard": sys.argv[2]}
 
 
 def test_processes_at_the_same_time_make_the_set_together(tmp_path, repository, whole):
-    config = {
-        "data": {
-            "root": str(tmp_path / "sharded"),
-            "generator": {"kind": "navier_stokes", **OPTIONS, "num_trajectories": NUMBERS},
-        },
-        "batch_size": 2,
-        "device": "cpu",
-        "overwrite": False,
-    }
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config_of(tmp_path / "sharded")))
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     commands = [[sys.executable, "-c", PROCESS, str(path), f"{i}/2"] for i in range(2)]
     processes = [subprocess.Popen(command, env=environment) for command in commands]

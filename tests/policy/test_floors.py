@@ -14,6 +14,7 @@ FLOORS = {
     "durable": -1,
     "interruption": -1,
     "allocator": -1,
+    "launch": -1,
     "fields": 0,
     "solvers": 1,
     "layers": 1,
@@ -26,6 +27,7 @@ FLOORS = {
     "evaluation": 5,
     "doctor": 5,
     "config_errors": 6,
+    "submission": 6,
     "cli": 7,
 }
 # Doors that open upwards, each with its reason and whether it may stand at the top of a file.
