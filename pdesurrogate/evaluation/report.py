@@ -18,6 +18,7 @@ from .charts import Series, line_chart, percent, plain_number
 from .contenders import Coarse, Contender
 from .cost_section import cost_content, speed_sentence
 from .film import SCRIPT
+from .paired import paired_table
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
 from .tables import accuracy_table, colour_class, details_table, scales_table
@@ -38,7 +39,7 @@ def render(evaluation: Evaluation) -> str:
     data = html.escape(str(evaluation.provenance["Data"]["name"]).replace("_", " "))
     style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     sections = [
-        _section("accuracy", "Accuracy on every grid", accuracy_table(evaluation)),
+        _section("accuracy", "Accuracy on every grid", accuracy_table(evaluation) + paired_table(evaluation)),
         _lead_times(evaluation),
         _section("details", "Other measures", details_table(evaluation)),
         _scales(evaluation),

@@ -102,7 +102,7 @@ def details_table(evaluation: Evaluation) -> str:
     if evaluation.twin and math.isfinite(growth := evaluation.growth(evaluation.twin)):
         twin = f", {growth:.2g} for two solutions of the equation"
     caption = (
-        f"<b>Table 2.</b> More measures on the training grid, {on_grid(grid)}. "
+        f"<b>Table 3.</b> More measures on the training grid, {on_grid(grid)}. "
         f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)} Times: until the correlation with the "
         "truth falls below 0.8, or the mean of the truth would have been the better forecast; medians over "
         f"trajectories with 95 % bootstrap intervals. <i>Growth rate</i>: of the error, per unit of time, while it "
@@ -110,7 +110,7 @@ def details_table(evaluation: Evaluation) -> str:
     )
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     rows = rows_of(evaluation, [s.contender for s in scores], columns)
-    return captioned("table-2", caption, f"<tr>{top}</tr>", rows)
+    return captioned("table-3", caption, f"<tr>{top}</tr>", rows)
 
 
 def _time_cell(evaluation: Evaluation, contender: Contender, kind: str) -> str:
@@ -149,7 +149,7 @@ def scales_table(evaluation: Evaluation) -> str:
     for name in found[0].split:
         add(f"{name.replace('_', '-')} modes", [float(e.split[name].mean()) for e in found])
     caption = (
-        f"<b>Table 3.</b> Squared error by scale on the training grid, {on_grid(grid)}, over all frames of the "
+        f"<b>Table 4.</b> Squared error by scale on the training grid, {on_grid(grid)}, over all frames of the "
         "rollouts, mean over fields. Wavenumbers are low up to a quarter of the largest, high beyond three quarters. "
         "<i>Share of the NMSE</i>: the error of the range over the energy of the truth; the three add up to the NMSE. "
         "<i>Relative</i>: over the energy of the truth in that range; 1 is what predicting nothing there scores."
@@ -162,7 +162,7 @@ def scales_table(evaluation: Evaluation) -> str:
         )
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     rows = rows_of(evaluation, [s.contender for s in scores], columns)
-    return captioned("table-3", caption, f"<tr>{top}</tr>", rows)
+    return captioned("table-4", caption, f"<tr>{top}</tr>", rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:

@@ -38,14 +38,14 @@ def transfer_table(evaluation: Evaluation) -> str:
     heads = ["Model, grid", "inconsistency", "aliasing", "error within", "error beyond", "truth beyond"]
     home = on_grid(evaluation.training_grid)
     caption = (
-        f"<b>Table 4.</b> What another sampling does. <i>Inconsistency</i>: the same band-limited states, sampled "
+        f"<b>Table 5.</b> What another sampling does. <i>Inconsistency</i>: the same band-limited states, sampled "
         f"on the grid and on {home}, one step, no truth consulted: how far the output moves. <i>Aliasing</i>: "
         "against a grid twice as fine. Then the rollout’s error on that grid in waves that the training grid "
         "carries (<i>within</i>) and in those it never had (<i>beyond</i>); their squares add up to that of the "
         "relative L2 error at every lead time. <i>Truth beyond</i> is what a forecast without those waves misses. "
         "Small: 95 % t interval of the mean."
     )
-    table = captioned("table-4", caption, _head(heads), rows)
+    table = captioned("table-5", caption, _head(heads), rows)
     if notes:
         table += f'<p class="note">{html.escape(" ".join(dict.fromkeys(notes)))}</p>'
     return table
@@ -63,13 +63,13 @@ def certificates_table(evaluation: Evaluation) -> str:
             f'<td class="words">{html.escape(_outcome(c))}</td></tr>'
         )
     caption = (
-        "<b>Table 5.</b> Certificates, over test states and one step. <i>Measured</i>: relative error of the property. "
+        "<b>Table 6.</b> Certificates, over test states and one step. <i>Measured</i>: relative error of the property. "
         "<i>Built in</i>: whether the model is made so that 0 is expected, to the rounding of single precision or "
         "up to aliasing. <i>Equation</i>: whether the equation with its forcing has the property: symmetries by "
         "its own solver, conservation by the truth, small: the error there."
     )
     heads = ["Property", "measured", "built in", "equation", ""]
-    return captioned("table-5", caption, _head(heads), rows)
+    return captioned("table-6", caption, _head(heads), rows)
 
 
 def violations_sentence(evaluation: Evaluation) -> str:
@@ -116,13 +116,13 @@ def balances_table(evaluation: Evaluation) -> str:
                 {s.contender.label: _ratio(s.further["band_energy"].values[:, -1, i]) for s in scores}
             )
     caption = (
-        f"<b>Table 6.</b> Balances in the last frame on the training grid, {on_grid(home)}, mean over "
+        f"<b>Table 7.</b> Balances in the last frame on the training grid, {on_grid(home)}, mean over "
         "trajectories: how far they are off, in relation to the truth (of means: to the root mean square of the "
         "field; of the divergence: to that of the gradient). <i>Energy at wavenumbers</i>: of the prediction over "
         "that of the truth; below 1 those scales are damped, above 1 fed."
     )
     return captioned(
-        "table-6", caption, _head(heads), rows_of(evaluation, [s.contender for s in scores], columns)
+        "table-7", caption, _head(heads), rows_of(evaluation, [s.contender for s in scores], columns)
     )
 
 
@@ -140,7 +140,7 @@ def ensembles_table(evaluation: Evaluation) -> str:
         ]
         rows.append(f'<tr><th scope="row">{html.escape(e.label)}</th>{"".join(cells)}</tr>')
     caption = (
-        "<b>Table 7.</b> Ensembles on the training grid, each member feeding on its own output, mean over "
+        "<b>Table 8.</b> Ensembles on the training grid, each member feeding on its own output, mean over "
         "trajectories, lead times and fields. <i>Skill</i>: VRMSE of the mean; <i>spread</i>: standard deviation "
         "over members, and <i>CRPS</i>, the fair one, in the same unit. <i>Spread ÷ skill</i>: 1 for an ensemble "
         "that knows how wrong it is, below 1 for one that is too sure. <i>Coverage</i>: how often the truth lies "
@@ -151,7 +151,7 @@ def ensembles_table(evaluation: Evaluation) -> str:
             " Stages of a boosted model are no draws from one distribution; their spread is an indication."
         )
     heads = ["Ensemble", "members", "skill", "spread", "CRPS", "spread ÷ skill", "coverage"]
-    return captioned("table-7", caption, _head(heads), rows)
+    return captioned("table-8", caption, _head(heads), rows)
 
 
 def _outcome(c: Certificate) -> str:

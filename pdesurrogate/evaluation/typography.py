@@ -46,6 +46,12 @@ def change_text(value: float, reference: float) -> str:
     return "unchanged" if size == "0.0" else f"{size} % {'more' if change > 0 else 'less'}"
 
 
+def signed_points(value: float) -> str:
+    """Return a difference of two errors in percentage points, with its sign and three digits."""
+    sign = "−" if value < 0 else "+" if value > 0 else ""
+    return f"{sign}{three_digits(100 * abs(value))}"
+
+
 def counted(number: int, singular: str, plural: str = "") -> str:
     """Return ``"1 frame"`` or ``"20 frames"``."""
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
