@@ -113,7 +113,7 @@ def paired_table(evaluation: Evaluation) -> str:
     caption = (
         f"<b>Table 2.</b> Paired differences on the training grid, {on_grid(evaluation.training_grid)}: error of the "
         "first row less that of the second on the same trajectory, mean over "
-        f"{counted(n, 'trajectory', 'trajectories')}, in percentage points. Hard trajectories are hard for all, so that "
+        f"{counted(n, 'trajectory', 'trajectories')}, in percentage points. Hard ones are hard for all, so that "
         f"differences are surer than the errors themselves. {certainty} <i>Errs more</i> or <i>less</i>: the 95 % t "
         "interval of the difference leaves out 0, and the means differ in the digits shown."
     )
