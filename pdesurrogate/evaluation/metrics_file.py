@@ -182,7 +182,7 @@ def _score(score: Score) -> dict[str, Any]:
             "lead": lead,
             "wavenumber": plain(s.wavenumber),
             "dims": ["field", "band"],
-            "last_band": "corners of the spectral box",
+            "last_band": "corners of the spectral box; on a sphere what lies beyond the degrees",
             **{
                 name: plain(values)
                 for name, values in zip(("target", "prediction", "error"), torch.unbind(s.mean), strict=True)
@@ -200,7 +200,7 @@ def _spectral_errors(errors: SpectralErrors) -> dict[str, Any]:
         "over": "all frames of the rollouts",
         "wavenumber": plain(errors.wavenumber),
         "dims": ["field", "band"],
-        "last_band": "corners of the spectral box",
+        "last_band": "corners of the spectral box; on a sphere what lies beyond the degrees",
         "nmse": plain(errors.nmse),
         "relative": plain(errors.relative),
         "by_range": {

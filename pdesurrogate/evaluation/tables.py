@@ -231,6 +231,12 @@ def captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
     )
 
 
+def figure_of(charts: Sequence[tuple[str, str]], caption: str) -> str:
+    """Return charts with their titles above one caption."""
+    blocks = "".join(f"<div><h3>{html.escape(title)}</h3>{chart}</div>" for title, chart in charts)
+    return f'<figure><div class="charts">{blocks}</div><figcaption>{caption}</figcaption></figure>'
+
+
 def _stand_in(contender: Contender, present: Sequence[Contender]) -> str:
     """Return that a model is resampled around on a grid that it does not take, where it is."""
     around = next((c for c in present if isinstance(c, Coarse) and c.native is contender), None)
