@@ -323,5 +323,11 @@ def test_tables_and_page_go_to_weights_and_biases(configure, monkeypatch):
     columns, rows = logged["accuracy"]
     assert columns == ["model", "grid", "one step", "rollout"]
     assert ["Gain", "16 × 16"] in [row[:2] for row in rows]
-    assert {"cost", "certificates"} <= set(logged)
+    names = {"paired_differences", "other_measures", "scales", "other_samplings", "certificates", "balances"}
+    assert names | {"cost"} <= set(logged)
+    for name in names:
+        heads, rows = logged[name]
+        assert rows
+        assert all(len(row) == len(heads) for row in rows)
+    assert logged["scales"][1][0][0] == "Gain"
     assert str(logged["report"]).startswith("<!doctype html>")
