@@ -76,7 +76,7 @@ def _lead_times(evaluation: Evaluation) -> str:
     present = [c for c in evaluation.contenders if not evaluation.score(c, home).refused]
     for index, field in enumerate(evaluation.spec.forecast_fields):
         name = field.name if len(evaluation.spec.forecast_fields) > 1 else ""
-        title = " ".join(filter(None, [name, f"on the training grid, {on_grid(home)}"]))
+        title = f"{name or 'Error'} on the training grid, {on_grid(home)}"
         chart = line_chart(
             [
                 *(_lead_series(evaluation, c, index, times) for c in present),
@@ -90,7 +90,7 @@ def _lead_times(evaluation: Evaluation) -> str:
         )
         charts.append((title, chart))
         if len(evaluation.grids) > 1:
-            title = " ".join(filter(None, [name, f"of {evaluation.main.label} on other grids"]))
+            title = f"{name or 'Error'} of {evaluation.main.label} on other grids"
             chart = line_chart(
                 _ratio_series(evaluation, index, times),
                 title=f"Relative L2 error {title}, divided by that at {on_grid(home)}",

@@ -55,13 +55,15 @@ def accuracy_table(evaluation: Evaluation) -> str:
         reasons += [
             f"{c.label} at {on_grid(grid)}: {evaluation.score(c, grid).refused}{_stand_in(c, present)}"
             for c in contenders
-            if c not in present
+            if c not in present and not (isinstance(c, Coarse) and grid == c.training_grid)
         ]
     caption = (
         "<b>Table 1.</b> Relative L2 error on the test set. <i>One step</i>: the first frame after every window. "
         f"<i>Rollout</i>: mean over {counted(evaluation.horizon, 'frame')} from the start of each trajectory. "
         f"{_FLOOR if any(s.floor for s in evaluation.scores) else ''}{_certainty(evaluation)}"
     )
+    if any(isinstance(c, Coarse) for c in contenders):
+        caption += " On its training grid a resampled run is the model itself and has no entry."
     head = f'<tr><td></td>{groups}</tr><tr><th scope="col">Model</th>{kinds}</tr>'
     table = captioned("table-1", caption, head, rows_of(evaluation, contenders, columns))
     notes = list(reasons)
@@ -95,7 +97,7 @@ def details_table(evaluation: Evaluation) -> str:
     heads.append("growth rate")
     rates = {s.contender.label: evaluation.growth(s.rollout[HEADLINE]) for s in scores}
     columns.append(
-        {label: f"<td>{f'{rate:.2g}' if math.isfinite(rate) else '—'}</td>" for label, rate in rates.items()}
+        {label: f"<td>{f'{rate:#.2g}' if math.isfinite(rate) else '—'}</td>" for label, rate in rates.items()}
     )
     meanings = "; ".join(_MEANINGS[name] for name in others if name in _MEANINGS)
     twin = ""
@@ -121,7 +123,8 @@ def _time_cell(evaluation: Evaluation, contender: Contender, kind: str) -> str:
     def text(value: float) -> str:
         return f"{value:.3g}" if value <= horizon else f"&gt; {horizon:.3g}"
 
-    small = "" if math.isnan(low) else f"<small>{text(low)} – {text(high)}</small>"
+    has_interval = not math.isnan(low) and low <= horizon
+    small = f"<small>{text(low)} – {text(high)}</small>" if has_interval else ""
     return f"<td>{text(float(np.median(times)))}{small}</td>"
 
 
@@ -130,10 +133,8 @@ def scales_table(evaluation: Evaluation) -> str:
     grid = evaluation.training_grid
     scores = [s for s in evaluation.scores if s.grid == grid and s.spectral_errors is not None]
     columns: list[dict[str, str]] = []
-    heads = ["Model"]
 
-    def add(head: str, values: Sequence[float]) -> None:
-        heads.append(head)
+    def add(values: Sequence[float]) -> None:
         columns.append(
             {
                 s.contender.label: f"<td>{format(v, '.3g') if math.isfinite(v) else '—'}</td>"
@@ -142,12 +143,16 @@ def scales_table(evaluation: Evaluation) -> str:
         )
 
     found = [s.spectral_errors for s in scores if s.spectral_errors is not None]
-    add("NMSE", [float(e.nmse.sum(1).mean()) for e in found])
+    add([float(e.nmse.sum(1).mean()) for e in found])
+    groups = [("NMSE", [""])]
     for kind, words in (("nmse", "share of the NMSE"), ("relative", "relative")):
+        groups.append((words, list(found[0].by_range[kind])))
         for name in found[0].by_range[kind]:
-            add(f"{name}, {words}", [float(e.by_range[kind][name].mean()) for e in found])
+            add([float(e.by_range[kind][name].mean()) for e in found])
+    if found[0].split:
+        groups.append(("modes", [name.replace("_", "-") for name in found[0].split]))
     for name in found[0].split:
-        add(f"{name.replace('_', '-')} modes", [float(e.split[name].mean()) for e in found])
+        add([float(e.split[name].mean()) for e in found])
     caption = (
         f"<b>Table 4.</b> Squared error by scale on the training grid, {on_grid(grid)}, over all frames of the "
         "rollouts, mean over fields. Wavenumbers are low up to a quarter of the largest, high beyond three quarters. "
@@ -160,9 +165,8 @@ def scales_table(evaluation: Evaluation) -> str:
             f" <i>Dominant modes</i>: the fewest that hold {share:g} % of the energy of the training targets; "
             "relative, as are the others."
         )
-    top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     rows = rows_of(evaluation, [s.contender for s in scores], columns)
-    return captioned("table-4", caption, f"<tr>{top}</tr>", rows)
+    return captioned("table-4", caption, grouped_head("Model", groups), rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:
@@ -229,6 +233,22 @@ def captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
         f'<table class="results" aria-labelledby="{identifier}"><thead>{head}</thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def grouped_head(first: str, groups: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return a head of two rows, a group of columns each with its name above theirs; ``[""]`` for one without parts."""
+    above, below = ["<td></td>"], [first]
+    for name, parts in groups:
+        if list(parts) == [""]:
+            above.append("<td></td>")
+            below.append(name)
+        else:
+            above.append(
+                f'<th scope="colgroup" colspan="{len(parts)}" class="group">{html.escape(name)}</th>'
+            )
+            below += parts
+    heads = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in below)
+    return f"<tr>{''.join(above)}</tr><tr>{heads}</tr>"
 
 
 def figure_of(charts: Sequence[tuple[str, str]], caption: str) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import torch
 
+from ..metrics.spectral_errors import RANGES
 from ..metrics.table import mean_interval
 from .certificates import ROUNDING, Certificate
+from .contenders import Contender
 from .results import Evaluation
-from .tables import captioned, rows_of
-from .typography import error_text, listed, on_grid, three_digits
+from .tables import captioned, grouped_head, rows_of
+from .typography import error_text, listed, on_grid, property_text, three_digits
 
 
 def transfer_table(evaluation: Evaluation) -> str:
@@ -23,28 +25,35 @@ def transfer_table(evaluation: Evaluation) -> str:
             "sphere cannot be taken to other grids without error.</p>"
         )
     rows, notes = [], []
-    for t in evaluation.transfers:
-        contender = next(c for c in evaluation.contenders if c.label == t.label)
+    further = {
+        t: evaluation.score(_row(evaluation, t.label), t.grid).further if t.grid in evaluation.grids else {}
+        for t in evaluation.transfers
+    }
+    parts = [
+        part for part in ("within", "beyond", "truth beyond") if any(part in f for f in further.values())
+    ]
+    for t, found in further.items():
         cells = [_percent(t.inconsistency), "<td>—</td>" if t.aliasing is None else _percent(t.aliasing)]
         if t.why_no_aliasing:
             notes.append(f"Aliasing of {t.label} at {on_grid(t.grid)}: {t.why_no_aliasing}")
-        further = evaluation.score(contender, t.grid).further if t.grid in evaluation.grids else {}
-        for part in ("within", "beyond", "truth beyond"):
-            errors = further.get(part)
-            cells.append("<td>—</td>" if errors is None else _percent(errors.per_sample()))
+        cells += [_percent(found[part].per_sample()) if part in found else "<td>—</td>" for part in parts]
         head = html.escape(f"{t.label}, {on_grid(t.grid)}")
-        kind = ' class="main"' if contender is evaluation.main else ""
+        kind = ' class="main"' if t.label == evaluation.main.label else ""
         rows.append(f'<tr{kind}><th scope="row">{head}</th>{"".join(cells)}</tr>')
-    heads = ["Model, grid", "inconsistency", "aliasing", "error within", "error beyond", "truth beyond"]
-    home = on_grid(evaluation.training_grid)
+    names = {"within": "error within", "beyond": "error beyond", "truth beyond": "truth beyond"}
+    heads = ["Model, grid", "inconsistency", "aliasing", *(names[part] for part in parts)]
     caption = (
         f"<b>Table 5.</b> What another sampling does. <i>Inconsistency</i>: the same band-limited states, sampled "
-        f"on the grid and on {home}, one step, no truth consulted: how far the output moves. <i>Aliasing</i>: "
-        "against a grid twice as fine. Then the rollout’s error on that grid in waves that the training grid "
-        "carries (<i>within</i>) and in those it never had (<i>beyond</i>); their squares add up to that of the "
-        "relative L2 error at every lead time. <i>Truth beyond</i> is what a forecast without those waves misses. "
-        "Small: 95 % t interval of the mean."
+        f"on the grid and on {on_grid(evaluation.training_grid)}, one step, no truth consulted: how far the output "
+        "moves. <i>Aliasing</i>: against a grid twice as fine. "
     )
+    if parts:
+        caption += (
+            "Then the rollout’s error in waves that the training grid carries (<i>within</i>) and in those "
+            "it never had (<i>beyond</i>); their squares add up to that of the relative L2 error at every lead time. "
+            "<i>Truth beyond</i> is what a forecast without those waves misses. "
+        )
+    caption += "Small: 95 % t interval of the mean."
     table = captioned("table-5", caption, _head(heads), rows)
     if notes:
         table += f'<p class="note">{html.escape(" ".join(dict.fromkeys(notes)))}</p>'
@@ -52,23 +61,28 @@ def transfer_table(evaluation: Evaluation) -> str:
 
 
 def certificates_table(evaluation: Evaluation) -> str:
-    """Return the certificates of all surrogates: measured, built in, and had by the equation."""
+    """Return the certificates, a row a property: measured for every surrogate, and had by the equation."""
+    names = list(dict.fromkeys(c.name for c in evaluation.certificates))
+    labels = list(dict.fromkeys(c.label for c in evaluation.certificates))
     rows = []
-    for c in evaluation.certificates:
-        measured = "—" if c.error is None else f"{c.error:.1e}" if c.error < 1e-3 else error_text(c.error)
-        state = ' class="broken"' if c.is_violated else ""
+    for name in names:
+        row = {c.label: c for c in evaluation.certificates if c.name == name}
+        words = {label: text for label, c in row.items() if (text := _outcome(c))}
+        alike = set(words.values())
+        told = alike if len(alike) == 1 else {f"{label}: {text}" for label, text in words.items()}
+        cells = "".join(_measured(row[label]) if label in row else "<td>—</td>" for label in labels)
+        equation = _of_equation(next(iter(row.values())))
         rows.append(
-            f'<tr><th scope="row">{html.escape(c.name)}<small>{html.escape(c.label)}</small></th>'
-            f"<td{state}>{measured}</td><td>{_built_in(c)}</td><td>{_of_equation(c)}</td>"
-            f'<td class="words">{html.escape(_outcome(c))}</td></tr>'
+            f'<tr><th scope="row">{html.escape(name)}</th>{cells}<td>{equation}</td>'
+            f'<td class="words">{html.escape(" ".join(sorted(told)))}</td></tr>'
         )
     caption = (
-        "<b>Table 6.</b> Certificates, over test states and one step. <i>Measured</i>: relative error of the property. "
-        "<i>Built in</i>: whether the model is made so that 0 is expected, to the rounding of single precision or "
-        "up to aliasing. <i>Equation</i>: whether the equation with its forcing has the property: symmetries by "
-        "its own solver, conservation by the truth, small: the error there."
+        "<b>Table 6.</b> Certificates: relative error of a property, over test states and one step. Small: whether the "
+        "model is built to have it, so that 0 is expected, to the rounding of single precision or up to aliasing. "
+        "<i>Equation</i>: whether the equation with its forcing has the property: symmetries by its own solver, "
+        "conservation by the truth; small: the error there."
     )
-    heads = ["Property", "measured", "built in", "equation", ""]
+    heads = ["Property", *labels, "equation", ""]
     return captioned("table-6", caption, _head(heads), rows)
 
 
@@ -102,28 +116,26 @@ def balances_table(evaluation: Evaluation) -> str:
     """Return errors of mass, energy, enstrophy and divergence, and the energy by scale, at the last lead time."""
     home = evaluation.training_grid
     scores = [s for s in evaluation.scores if s.grid == home and not s.refused]
-    columns, heads = [], ["Model"]
+    columns: list[dict[str, str]] = []
+    groups: list[tuple[str, list[str]]] = []
     first = scores[0].further
     for i, name in enumerate(first["balance_errors"].fields):
-        heads.append(name)
+        groups.append((name, [""]))
         columns.append(
             {s.contender.label: _last(s.further["balance_errors"].values[:, -1, i]) for s in scores}
         )
-    if "band_energy" in first:
-        for i, name in enumerate(first["band_energy"].fields):
-            heads.append(f"energy at {name.split(', ')[1]} wavenumbers" + _of_field(evaluation, name))
-            columns.append(
-                {s.contender.label: _ratio(s.further["band_energy"].values[:, -1, i]) for s in scores}
-            )
+    for i, name in enumerate(first["band_energy"].fields):
+        if i % len(RANGES) == 0:
+            groups.append((f"energy at wavenumbers{_of_field(evaluation, name)}", list(RANGES)))
+        columns.append({s.contender.label: _ratio(s.further["band_energy"].values[:, -1, i]) for s in scores})
     caption = (
         f"<b>Table 7.</b> Balances in the last frame on the training grid, {on_grid(home)}, mean over "
         "trajectories: how far they are off, in relation to the truth (of means: to the root mean square of the "
         "field; of the divergence: to that of the gradient). <i>Energy at wavenumbers</i>: of the prediction over "
         "that of the truth; below 1 those scales are damped, above 1 fed."
     )
-    return captioned(
-        "table-7", caption, _head(heads), rows_of(evaluation, [s.contender for s in scores], columns)
-    )
+    rows = rows_of(evaluation, [s.contender for s in scores], columns)
+    return captioned("table-7", caption, grouped_head("Model", groups), rows)
 
 
 def ensembles_table(evaluation: Evaluation) -> str:
@@ -164,17 +176,22 @@ def _outcome(c: Certificate) -> str:
     return c.note
 
 
-def _built_in(c: Certificate) -> str:
-    if not c.by_model:
-        return "no"
-    return "yes" if c.is_exact else "yes<small>up to aliasing</small>"
+def _measured(c: Certificate) -> str:
+    text = "—" if c.error is None else property_text(c.error)
+    built = ("built in" if c.is_exact else "built in up to aliasing") if c.by_model else "not built in"
+    state = ' class="broken"' if c.is_violated else ""
+    return f"<td{state}>{text}<small>{built}</small></td>"
 
 
 def _of_equation(c: Certificate) -> str:
     if c.by_equation is None:
         return "unknown"
-    small = "" if c.equation_error is None else f"<small>{c.equation_error:.1e}</small>"
+    small = "" if c.equation_error is None else f"<small>{property_text(c.equation_error)}</small>"
     return f"{'yes' if c.by_equation else 'no'}{small}"
+
+
+def _row(evaluation: Evaluation, label: str) -> Contender:
+    return next(c for c in evaluation.contenders if c.label == label)
 
 
 def _percent(samples: torch.Tensor) -> str:
@@ -188,7 +205,7 @@ def _percent(samples: torch.Tensor) -> str:
 
 
 def _last(values: torch.Tensor) -> str:
-    return f"<td>{error_text(float(values.mean()))}</td>"
+    return f"<td>{property_text(float(values.mean()))}</td>"
 
 
 def _ratio(values: torch.Tensor) -> str:

@@ -46,6 +46,17 @@ def change_text(value: float, reference: float) -> str:
     return "unchanged" if size == "0.0" else f"{size} % {'more' if change > 0 else 'less'}"
 
 
+def property_text(value: float) -> str:
+    """Return a relative error that may be rounding alone: a percentage from a tenth of one on, or ``"4.3 × 10⁻⁹"``."""
+    if not math.isfinite(value) or value >= 1e-3:
+        return error_text(value)
+    if value == 0:
+        return "0"
+    digits, exponent = f"{value:.1e}".split("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits} × 10{power}"
+
+
 def signed_points(value: float) -> str:
     """Return a difference of two errors in percentage points, with its sign and three digits."""
     sign = "−" if value < 0 else "+" if value > 0 else ""
