@@ -12,7 +12,7 @@ from ..metrics.table import FEWEST_SAMPLES, bootstrap_interval
 from .comparison import leaders
 from .contenders import Coarse, Contender, native_of
 from .results import DEVIATIONS, HEADLINE, Estimate, Evaluation
-from .typography import counted, estimate_text, interval_text, on_grid
+from .typography import counted, estimate_text, interval_text, number_text, on_grid
 from .verdict import metric_name
 
 # What a metric says beyond the relative L2 error; one that is not listed goes by its name alone.
@@ -136,10 +136,7 @@ def scales_table(evaluation: Evaluation) -> str:
 
     def add(values: Sequence[float]) -> None:
         columns.append(
-            {
-                s.contender.label: f"<td>{format(v, '.3g') if math.isfinite(v) else '—'}</td>"
-                for s, v in zip(scores, values, strict=True)
-            }
+            {s.contender.label: f"<td>{number_text(v)}</td>" for s, v in zip(scores, values, strict=True)}
         )
 
     found = [s.spectral_errors for s in scores if s.spectral_errors is not None]

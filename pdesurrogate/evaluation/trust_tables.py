@@ -14,7 +14,7 @@ from .certificates import ROUNDING, Certificate
 from .contenders import Contender
 from .results import Evaluation
 from .tables import captioned, grouped_head, rows_of
-from .typography import error_text, listed, on_grid, property_text, three_digits
+from .typography import error_text, listed, number_text, on_grid, property_text, range_text
 
 
 def transfer_table(evaluation: Evaluation) -> str:
@@ -143,11 +143,11 @@ def ensembles_table(evaluation: Evaluation) -> str:
     rows = []
     for e in evaluation.ensembles:
         mean = {name: table.values.mean() for name, table in e.tables.items()}
-        ratio = e.ratio
+        ratio, last = number_text(float(e.ratio.mean())), number_text(float(e.ratio[-1].mean()))
         cells = [
             f"<td>{e.num_members}</td>",
             *(f"<td>{error_text(float(mean[name]))}</td>" for name in ("skill", "spread", "crps")),
-            f"<td>{_number(float(ratio.mean()))}<small>last frame {_number(float(ratio[-1].mean()))}</small></td>",
+            f"<td>{ratio}<small>last frame {last}</small></td>",
             f"<td>{error_text(float(mean['coverage']))}<small>expected {error_text(e.expected_coverage)}</small></td>",
         ]
         rows.append(f'<tr><th scope="row">{html.escape(e.label)}</th>{"".join(cells)}</tr>')
@@ -196,11 +196,7 @@ def _row(evaluation: Evaluation, label: str) -> Contender:
 
 def _percent(samples: torch.Tensor) -> str:
     low, high = mean_interval(samples).tolist()
-    small = (
-        f"<small>{three_digits(100 * max(low, 0.0))}–{three_digits(100 * high)} %</small>"
-        if math.isfinite(high)
-        else ""
-    )
+    small = f"<small>{range_text(max(low, 0.0), high)}</small>" if math.isfinite(high) else ""
     return f"<td>{error_text(float(samples.mean()))}{small}</td>"
 
 
@@ -209,11 +205,7 @@ def _last(values: torch.Tensor) -> str:
 
 
 def _ratio(values: torch.Tensor) -> str:
-    return f"<td>{_number(float(values.mean()))}</td>"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "—"
+    return f"<td>{number_text(float(values.mean()))}</td>"
 
 
 def _of_field(evaluation: Evaluation, name: str) -> str:

@@ -52,6 +52,7 @@ OPTIONS = {
 }
 """The smallest of each model; one without an entry is made with its defaults."""
 REASONS = {
+    "localno": "an integral kernel has more taps on a finer grid",
     "lsno": "tables of Legendre functions",
     "sfno": "tables of Legendre functions",
     "mgtfno": "No ONNX function found for <built-in function round>",
