@@ -137,7 +137,7 @@ def test_every_solver_goes_on_from_frames_and_errs_less_on_finer_grids(name, tmp
     assert runs[-1].grid == generator.grid
     if generator.grid == generator.solve_grid:
         assert errors[-1] < 1e-4
-    assert errors[-1] < 1.5 * min(errors)
+    assert errors[-1] <= 1.5 * min(errors)
     assert errors[0] > 3 * errors[-1]
     twin = twin_errors(reference, stored, 2, size=1e-3)
     if reference.generator.has_whole_states:
