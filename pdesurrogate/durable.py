@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all: write beside, flush to disk, rename."""
+"""Files and sets of files that appear whole or not at all: write beside, flush to disk, rename."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,5 +37,60 @@ def durable_write(path: str | Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: str | Path) -> None:
     """Remove from a folder and those in it what writes that were killed have left; only for its sole writer."""
-    for leftover in Path(folder).rglob(".*.*[0-9].tmp"):
-        leftover.unlink(missing_ok=True)
+    for leftover in list(Path(folder).rglob(".*.*[0-9].tmp")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def durable_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder; what the block writes there stands under ``path`` when it succeeds, all or nothing.
+
+    A folder that is not there appears by one rename. In one that is there, files are replaced after all new ones are
+    on the disk; if one of them cannot be put in place, the older ones come back. Other files in it stay. When the
+    block raises, nothing under ``path`` has changed.
+
+    Raises:
+        OSError: for a full disk or missing permission, with a sentence that names the folder.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    beside = final if final.is_dir() else final.parent
+    temporary = beside / f".{final.absolute().name}.{os.getpid()}.tmp"
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if final.is_dir():
+            _replace_files(temporary, final)
+        else:
+            temporary.rename(final)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"could not write {final}: {error.strerror or error}. What stood there is unchanged."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_files(source: Path, target: Path) -> None:
+    """Move all files of a folder into another; on failure the other one is as it was."""
+    older = source / ".older"
+    older.mkdir()
+    files = sorted(file for file in source.iterdir() if file != older)
+    try:
+        for file in files:
+            if (target / file.name).exists():
+                (target / file.name).replace(older / file.name)
+            file.replace(target / file.name)
+    except OSError:
+        for file in files:
+            if not file.exists():
+                (target / file.name).replace(file)
+            if (older / file.name).exists():
+                (older / file.name).replace(target / file.name)
+        raise

@@ -220,22 +220,26 @@ def _open_sizes(surrogate: Surrogate, traced: Grid, only: Grid | None) -> tuple[
     batch = Dim("batch", min=1, max=4096)
     history: dict[int, Any] = {0: batch}
     if only is None:
-        step = _step(surrogate)
+        step, shared = _step(surrogate), {}
         for i, name in enumerate(surrogate.spec.axis_names):
-            least = next(
-                n for n in range(step, traced[i] + 1, step) if _takes(surrogate, _with(traced, i, n))
-            )
-            size = Dim(f"{name}_size", min=-(-least // step), max=8192)
-            history[3 + i] = size if step == 1 else step * size
+            alike = [j for j, n in enumerate(traced) if n == traced[i]]
+            if traced[i] not in shared:
+                sizes = range(step, traced[i] + 1, step)
+                least = next(n for n in sizes if _takes(surrogate, _with(traced, alike, n)))
+                shared[traced[i]] = Dim(f"{name}_size", min=-(-least // step), max=8192)
+            history[3 + i] = shared[traced[i]] if step == 1 else step * shared[traced[i]]
     return (history, {0: batch}) if surrogate.spec.num_parameters else (history,)
 
 
 def _uneven(surrogate: Surrogate, home: Grid) -> Grid:
-    """Return a grid near ``home`` with another size on every axis, so that the tracer takes no two for the same."""
+    """Return a grid near ``home`` with another size on every axis, so that the tracer takes no two for the same.
+
+    Axes keep a size in common where the model takes no other grid, such as square ones alone.
+    """
     step, traced = _step(surrogate), home
     for i in range(1, len(home)):
         wanted = next(n for n in range(home[i], 4 * home[i] + 8 * step, step) if n not in traced[:i])
-        candidate = _with(traced, i, wanted)
+        candidate = _with(traced, [i], wanted)
         traced = candidate if _takes(surrogate, candidate) else traced
     return traced
 
@@ -245,12 +249,13 @@ def _unseen(surrogate: Surrogate, traced: Grid) -> list[Grid]:
     step = _step(surrogate)
     offsets = ([1, 3, 7], [-1, 1, 2], [5, -2, 1])  # in multiples of the step, axis by axis
     grids = [tuple(n + step * d for n, d in zip(traced, row, strict=False)) for row in offsets]
-    found = [grid for grid in grids if min(grid) > 0 and _takes(surrogate, grid)]
+    grids += [tuple(n + step * row[0] for n in traced) for row in offsets]
+    found = [grid for grid in dict.fromkeys(grids) if min(grid) > 0 and _takes(surrogate, grid)]
     if not found:
         raise ValueError(
             f"the model takes none of the grids {', '.join(map(_size, grids))} besides {_size(traced)}."
         )
-    return found
+    return found[: len(offsets)]
 
 
 def _step(surrogate: Surrogate) -> int:
@@ -267,8 +272,8 @@ def _takes(surrogate: Surrogate, grid: Grid) -> bool:
     return True
 
 
-def _with(grid: Grid, axis: int, size: int) -> Grid:
-    return (*grid[:axis], size, *grid[axis + 1 :])
+def _with(grid: Grid, axes: Sequence[int], size: int) -> Grid:
+    return tuple(size if axis in axes else n for axis, n in enumerate(grid))
 
 
 def _as_grid(grid: int | Sequence[int], surrogate: Surrogate) -> Grid:

@@ -139,15 +139,17 @@ def runtime(format: str) -> Runtime:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to itself what tracers say about their own future; the program is compared with the model afterwards."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _by_name(sizes: tuple[Any, ...]) -> dict[str, Any]:

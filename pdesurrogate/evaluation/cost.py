@@ -69,7 +69,7 @@ def measure_cost(contender: Native, history: Tensor, parameters: Tensor, repeats
     )
 
 
-class _LiveTensors(TorchDispatchMode):
+class LiveTensors(TorchDispatchMode):
     """Adds up the storages that operations make while they live.
 
     Attributes:
@@ -108,7 +108,7 @@ def _peak_bytes(step: Callable[[], Any], device: torch.device) -> int:
         step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with _LiveTensors() as live:
+    with LiveTensors() as live:
         step()
     return live.peak
 

@@ -59,7 +59,7 @@ def _table(evaluation: Evaluation) -> str:
         columns.append({label: f"<td>{f'{f[0]:.3g}' if f else '—'}</td>" for label, f in found.items()})
     device = html.escape(evaluation.costs[0].device) if evaluation.costs else ""
     caption = (
-        f"<b>Table 8.</b> Cost on the training grid ({device}). Parameters are real degrees of freedom; time is "
+        f"<b>Table 9.</b> Cost on the training grid ({device}). Parameters are real degrees of freedom; time is "
         "the median of single steps on one trajectory; memory is that of tensors at the peak of such a step, "
         "weights included."
     )
@@ -70,7 +70,7 @@ def _table(evaluation: Evaluation) -> str:
             "grows with the spacing. Not the grid of the data, which flatters every surrogate."
         )
     head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
-    return captioned("table-8", caption, f"<tr>{head}</tr>", rows_of(evaluation, rows, columns))
+    return captioned("table-9", caption, f"<tr>{head}</tr>", rows_of(evaluation, rows, columns))
 
 
 def _pareto(evaluation: Evaluation) -> str:

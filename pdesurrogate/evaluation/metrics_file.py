@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from ..metrics.spectral_errors import SpectralErrors
-from ..metrics.table import bootstrap_interval, mean_interval, plain
+from ..metrics.table import bootstrap_interval, plain
 from .contenders import Coarse, Contender, Native
+from .paired import Difference, difference, measures_of, pairs_of
 from .results import HEADLINE, Estimate, Evaluation
 from .scoring import Score
 
@@ -56,10 +57,9 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
         "twin": evaluation.twin.to_dict() if evaluation.twin else None,
         "stability": [_stability(evaluation, s.contender) for s in _at_home(evaluation)],
         "comparisons": [
-            _comparison(evaluation, s, metric)
-            for s in _at_home(evaluation)
-            if s.contender is not evaluation.main
-            for metric in s.rollout
+            _comparison(difference(evaluation, row, against, metric, protocol), metric, protocol)
+            for row, against in pairs_of(evaluation)
+            for metric, protocol in measures_of(evaluation)
         ],
         "resolution": [
             {
@@ -128,18 +128,17 @@ def _stability(evaluation: Evaluation, contender: Contender) -> dict[str, Any]:
     return {**content, "growth_rate": plain(evaluation.growth(score.rollout[HEADLINE]))}
 
 
-def _comparison(evaluation: Evaluation, other: Score, metric: str) -> dict[str, Any]:
-    """Return the paired difference of a row and the main surrogate: positive where the row errs more."""
-    own, theirs = (Estimate.of(score.rollout[metric]) for score in (evaluation.headline, other))
-    difference = theirs.samples - own.samples
-    low, high = bootstrap_interval(difference)
-    ends = mean_interval(difference)
+def _comparison(d: Difference, metric: str, protocol: str) -> dict[str, Any]:
+    low, high = d.interval
     return {
-        "model": other.contender.label,
+        "model": d.row.label,
+        "against": d.against.label,
         "metric": metric,
-        "difference": plain(difference.mean()),
-        "interval_95": {"low": plain(ends[0]), "high": plain(ends[1])},
-        "bootstrap_95": {"low": plain(low), "high": plain(high)},
+        "protocol": protocol,
+        "difference": plain(d.mean),
+        "interval_95": {"low": plain(low), "high": plain(high)},
+        "bootstrap_95": dict(zip(("low", "high"), map(plain, d.bootstrap), strict=True)),
+        "standing": d.standing.value,
     }
 
 
@@ -183,7 +182,7 @@ def _score(score: Score) -> dict[str, Any]:
             "lead": lead,
             "wavenumber": plain(s.wavenumber),
             "dims": ["field", "band"],
-            "last_band": "corners of the spectral box",
+            "last_band": "corners of the spectral box; on a sphere what lies beyond the degrees",
             **{
                 name: plain(values)
                 for name, values in zip(("target", "prediction", "error"), torch.unbind(s.mean), strict=True)
@@ -201,7 +200,7 @@ def _spectral_errors(errors: SpectralErrors) -> dict[str, Any]:
         "over": "all frames of the rollouts",
         "wavenumber": plain(errors.wavenumber),
         "dims": ["field", "band"],
-        "last_band": "corners of the spectral box",
+        "last_band": "corners of the spectral box; on a sphere what lies beyond the degrees",
         "nmse": plain(errors.nmse),
         "relative": plain(errors.relative),
         "by_range": {

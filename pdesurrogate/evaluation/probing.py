@@ -54,12 +54,11 @@ def certificates(plan: Plan, transfers: Sequence[Transfer], reference: Reference
     frames, parameters = home.frames(ids, 0, home.lead_in), home.parameters(ids)
     truth = home.frames(ids, home.lead_in - 1, home.lead_in + 1)
     solve: Step | None = None
-    if isinstance(reference, Reference):
-        dt = reference.step_on(plan.training_grid)
+    if isinstance(reference, Reference) and reference.generator.has_whole_states:
         solver = reference
 
         def one_frame(history: Tensor, _: Tensor) -> Tensor:
-            return next(solver.solve(history[:, -1], ids, 1, dt))[:, None]
+            return next(solver.forecast(history[:, -1], ids, 1, home.lead_in - 1))[:, None]
 
         try:
             one_frame(frames, parameters)

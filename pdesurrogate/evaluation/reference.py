@@ -1,7 +1,7 @@
 """The solver that made the data, as a yardstick: what it costs at equal error, and how its own errors grow.
 
-A data set that was generated here says how, and where its frames are whole states of the equation the solver can go on
-from any of them, on any grid. Three questions are put to it:
+A data set that was generated here says how, and the solver can go on from its frames on any grid. Three questions are
+put to it:
 
 - **Speed-up.** Which is the coarsest grid on which the solver errs no more than the surrogate, and how long does a
   frame take it there? To compare with the solver at the resolution of the data would flatter every surrogate:
@@ -10,6 +10,8 @@ from any of them, on any grid. Three questions are put to it:
 - **A twin.** How do two solutions part that differ by as much as the surrogate errs in one step? A rollout whose error
   grows like that errs once and then follows the physics; one that grows faster goes on erring.
 - **Symmetry.** Does the equation, with its forcing, commute with shifts, turns and mirror images?
+
+The last two need frames that are whole states.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ from ..data.trajectories import Trajectories
 from ..fields import DataSpec
 from ..metrics import MetricTable, relative_l2
 from ..solvers import GENERATORS
-from ..solvers.generator import ContinuableGenerator
-from .contenders import can_resample, on_other_grid
+from ..solvers.generator import ContinuableGenerator, MarchedEquation
+from .contenders import on_other_grid
 from .cost import finish
 from .truth import Truth
 
@@ -48,33 +50,74 @@ class Reference:
         generator: the ensemble that the data are of.
         spec: of the data, with the time between frames.
         first: number of the test split's first trajectory in the ensemble.
-        solver_dt: time step of the solver.
-        solve_grid: points an axis on which the data were solved.
+        solver_dt: time step of the solver; None where steps are adaptive.
     """
 
     generator: ContinuableGenerator
     spec: DataSpec
     first: int
-    solver_dt: float
-    solve_grid: int
+    solver_dt: float | None
+
+    def start(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        grid: Sequence[int],
+        frames_before: int = 0,
+    ) -> tuple[MarchedEquation, Tensor]:
+        """Return the equation of some test trajectories and its state on a grid.
+
+        Args:
+            frame: of these trajectories, on any grid.
+            indices: which.
+            grid: of the state.
+            frames_before: how many frames of the data come before that frame.
+
+        Raises:
+            ValueError: if the solver cannot go on from such frames, or not on this grid.
+        """
+        return self.generator.continued(
+            frame,
+            [self.first + i for i in indices],
+            elapsed=frames_before * self.spec.dt,
+            grid=grid,
+            dt=self.step_on(grid),
+        )
 
     def solve(
-        self, state: Float[Tensor, "batch channel *space"], indices: Sequence[int], steps: int, dt: float
+        self, equation: MarchedEquation, state: Tensor, indices: Sequence[int], steps: int
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
-        """Yield the ``steps`` frames that follow a state of some test trajectories, on the grid of the state.
+        """Yield the ``steps`` states that follow.
 
         Raises:
             ValueError: as soon as the solution is not finite any more.
         """
-        equation = self.generator.equation([self.first + i for i in indices], dt)
         times = [self.spec.dt * n for n in range(steps + 1)]
-        frames = equation.frames(state, times, [str(i) for i in indices])
-        next(frames)  # the state itself
-        yield from frames
+        states = equation.frames(state, times, [str(i) for i in indices])
+        next(states)  # the state itself
+        yield from states
 
-    def step_on(self, grid: Sequence[int]) -> float:
+    def forecast(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        steps: int,
+        frames_before: int = 0,
+    ) -> Iterator[Float[Tensor, "batch channel *space"]]:
+        """Yield the ``steps`` frames that follow a frame, solved on its own grid.
+
+        Raises:
+            ValueError: as `start` and `solve`.
+        """
+        grid = tuple(frame.shape[2:])
+        for state in self.solve(*self.start(frame, indices, grid, frames_before), indices, steps):
+            yield self.generator.seen(state, grid)
+
+    def step_on(self, grid: Sequence[int]) -> float | None:
         """Return the time step on a grid: as many times the solver's as the grid is coarser, and a divisor of dt."""
-        ratio = max(1.0, self.solve_grid / min(grid))
+        if self.solver_dt is None:
+            return None
+        ratio = max(1.0, min(self.generator.solve_grid) / min(grid))
         return self.spec.dt / math.ceil(self.spec.dt / (self.solver_dt * ratio) * (1 - 1e-9))
 
 
@@ -84,13 +127,13 @@ class SolverRun:
 
     Attributes:
         grid: points along each axis.
-        dt: its time step.
+        dt: its time step; None where steps are adaptive.
         errors: relative L2 error of each trajectory over the rollout; infinite where it became unstable.
         ms_per_frame: median wall-clock time of a frame of one trajectory, in milliseconds.
     """
 
     grid: tuple[int, ...]
-    dt: float
+    dt: float | None
     errors: Float[Tensor, " sample"]
     ms_per_frame: float
 
@@ -112,17 +155,19 @@ def find_reference(section: Mapping[str, Any], stored: Trajectories, spec: DataS
     options.pop("num_trajectories", None)
     if "kind" not in options or not isinstance(stored, StoredTrajectories):
         return "The data set does not say which solver made it."
-    generator = GENERATORS.build(options.pop("kind"), **options)
-    if not isinstance(generator, ContinuableGenerator) or not can_resample(generator.spec):
-        return "Frames of this data set are not states from which its solver can go on."
+    kind = options.pop("kind")
+    generator = GENERATORS.build(kind, **options)
+    if not isinstance(generator, ContinuableGenerator):
+        return f"The solver of {kind} data does not go on from their frames."
     if changed := differences(stored, generator):
         return f"The configured solver is not the one that made the test file: {'; '.join(changed)}."
     first = int(stored.attributes["first_trajectory"])
+    frame = torch.from_numpy(stored.frames(0, 0, 1))
     try:
-        equation = generator.equation([first])
+        equation, _ = generator.continued(frame, [first], elapsed=0.0, grid=stored.grid)
     except ValueError as error:
         return f"{str(error)[0].upper()}{str(error)[1:]}"
-    return Reference(generator, spec, first, equation.dt, int(stored.attributes["solve_grid"]))
+    return Reference(generator, spec, first, equation.dt)
 
 
 @torch.no_grad()
@@ -162,33 +207,39 @@ def solver_grids(stored: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _run(reference: Reference, stored: Truth, home: Truth, grid: tuple[int, ...], horizon: int) -> SolverRun:
-    dt = reference.step_on(grid)
     errors, seconds = [], []
     for trajectory in home.indices[:MOST_TRAJECTORIES]:
-        start = stored.frames([trajectory], home.lead_in - 1, home.lead_in)[:, 0]
-        solution = reference.solve(on_other_grid(start, reference.spec, grid), [trajectory], horizon, dt)
+        frame = stored.frames([trajectory], home.lead_in - 1, home.lead_in)[:, 0]
         error = torch.zeros(())
         try:
+            start = reference.start(frame, [trajectory], grid, home.lead_in - 1)
+            solution = reference.solve(*start, [trajectory], horizon)
             for target in home.after_lead_in([trajectory], horizon):
                 finish(home.device)
                 begin = time.perf_counter()
-                frame = next(solution)
+                state = next(solution)
                 finish(home.device)
                 seconds.append(time.perf_counter() - begin)
-                found = on_other_grid(frame, reference.spec, home.grid)
-                error = (
-                    error
-                    + relative_l2(found[:, None], target[:, None], reference.spec).mean().cpu() / horizon
-                )
+                found = _as_truth(reference.generator.seen(state, stored.grid), home, reference.spec)
+                distance = relative_l2(found[:, None], target[:, None], reference.spec).mean()
+                error = error + distance.cpu() / horizon
         except ValueError:
-            error = torch.tensor(math.inf)  # unstable on this grid
+            error = torch.tensor(math.inf)  # unstable on this grid, or too coarse for the solver
         errors.append(error)
     return SolverRun(
         grid,
-        dt,
+        reference.step_on(grid),
         torch.stack(errors).double().nan_to_num(nan=math.inf),
         1e3 * statistics.median(seconds or [math.nan]),
     )
+
+
+def _as_truth(frame: Tensor, home: Truth, spec: DataSpec) -> Tensor:
+    """Return a frame on the stored grid as the truth on the surrogate's grid came from it."""
+    if home.regridding != "stride":
+        return on_other_grid(frame, spec, home.grid) if tuple(frame.shape[2:]) != home.grid else frame
+    steps = [n // m for n, m in zip(frame.shape[2:], home.grid, strict=True)]
+    return frame[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
 
 
 def coarsest_reaching(runs: Sequence[SolverRun], error: float) -> SolverRun | None:
@@ -197,32 +248,37 @@ def coarsest_reaching(runs: Sequence[SolverRun], error: float) -> SolverRun | No
 
 
 @torch.no_grad()
-def twin_errors(reference: Reference, home: Truth, horizon: int, size: float) -> MetricTable:
+def twin_errors(reference: Reference, home: Truth, horizon: int, size: float) -> MetricTable | None:
     """Return by how much two solutions differ, by trajectory, lead time and field, relative to the undisturbed one.
 
-    The disturbance is the fluctuation of the next test trajectory's first frame (of the frame itself, moved by half the
-    box, if there is one trajectory alone), scaled to the relative L2 norm ``size``: as smooth as the flow, and of no
-    special place.
+    One is started a step away towards the next test trajectory's first frame, or towards the last of its own if that is
+    not far enough, so that their relative L2 error is ``size``, mean over fields. What lies between two states of the
+    flow is as smooth as they are, holds no negative density and flows through no wall.
+
+    None if neither is as far as that, where frames are no whole states, and on a grid that does not carry the solution.
     """
+    if not reference.generator.has_whole_states:
+        return None
     spec = reference.spec
     table = MetricTable([f.name for f in spec.forecast_fields])
     chosen = home.indices[:MOST_TRAJECTORIES]
-    starts = {i: home.frames([i], home.lead_in - 1, home.lead_in)[:, 0] for i in chosen}
-    dt = reference.step_on(home.grid)
+    before = home.lead_in - 1
+    starts = {i: home.frames([i], before, before + 1)[:, 0] for i in chosen}
     for place, trajectory in enumerate(chosen):
-        start, other = starts[trajectory], starts[chosen[(place + 1) % len(chosen)]]
-        if len(chosen) == 1:
-            space = tuple(range(2, other.ndim))
-            other = other.roll([other.shape[dim] // 2 for dim in space], space)
-        space = tuple(range(2, start.ndim))
-        disturbance = other - other.mean(space, keepdim=True)
-        disturbance = disturbance * (size * start.norm() / disturbance.norm())
-        pair = [reference.solve(state, [trajectory], horizon, dt) for state in (start, start + disturbance)]
+        start = starts[trajectory]
+        last = home.frames([trajectory], home.num_frames - 1, home.num_frames)[:, 0]
+        for other in (starts[chosen[(place + 1) % len(chosen)]], last):
+            apart = float(relative_l2(other[:, None], start[:, None], spec).mean())
+            if size <= apart < math.inf:
+                break
+        else:
+            return None
+        moved = torch.lerp(start, other, size / apart)
+        pair = [reference.forecast(frame, [trajectory], horizon, before) for frame in (start, moved)]
         try:
             for lead, (undisturbed, disturbed) in enumerate(zip(*pair, strict=True)):
-                table.add(
-                    [trajectory], relative_l2(disturbed[:, None], undisturbed[:, None], spec), first_lead=lead
-                )
+                errors = relative_l2(disturbed[:, None], undisturbed[:, None], spec)
+                table.add([trajectory], errors, first_lead=lead)
         except ValueError:  # this grid does not carry the solution
-            return MetricTable(table.fields)
+            return None
     return table

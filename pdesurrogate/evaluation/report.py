@@ -7,7 +7,6 @@ for the films' motion.
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -18,9 +17,11 @@ from .charts import Series, line_chart, percent, plain_number
 from .contenders import Coarse, Contender
 from .cost_section import cost_content, speed_sentence
 from .film import SCRIPT
+from .paired import paired_table
 from .pictures import fields_figure
 from .results import HEADLINE, Evaluation
-from .tables import accuracy_table, colour_class, details_table, scales_table
+from .scales_section import scales_content
+from .tables import accuracy_table, colour_class, details_table, figure_of
 from .trust_tables import (
     balances_table,
     certificates_table,
@@ -38,10 +39,10 @@ def render(evaluation: Evaluation) -> str:
     data = html.escape(str(evaluation.provenance["Data"]["name"]).replace("_", " "))
     style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     sections = [
-        _section("accuracy", "Accuracy on every grid", accuracy_table(evaluation)),
+        _section("accuracy", "Accuracy on every grid", accuracy_table(evaluation) + paired_table(evaluation)),
         _lead_times(evaluation),
         _section("details", "Other measures", details_table(evaluation)),
-        _scales(evaluation),
+        _section("scales", "Error by scale", scales_content(evaluation)),
         _section("resolution", "Other samplings, before and after the truth", transfer_table(evaluation)),
         _section("certificates", "Certificates", certificates_table(evaluation)),
         _section("balances", "Mass, energy and what else should be kept", balances_table(evaluation)),
@@ -75,7 +76,7 @@ def _lead_times(evaluation: Evaluation) -> str:
     present = [c for c in evaluation.contenders if not evaluation.score(c, home).refused]
     for index, field in enumerate(evaluation.spec.forecast_fields):
         name = field.name if len(evaluation.spec.forecast_fields) > 1 else ""
-        title = " ".join(filter(None, [name, f"on the training grid, {on_grid(home)}"]))
+        title = f"{name or 'Error'} on the training grid, {on_grid(home)}"
         chart = line_chart(
             [
                 *(_lead_series(evaluation, c, index, times) for c in present),
@@ -89,7 +90,7 @@ def _lead_times(evaluation: Evaluation) -> str:
         )
         charts.append((title, chart))
         if len(evaluation.grids) > 1:
-            title = " ".join(filter(None, [name, f"of {evaluation.main.label} on other grids"]))
+            title = f"{name or 'Error'} of {evaluation.main.label} on other grids"
             chart = line_chart(
                 _ratio_series(evaluation, index, times),
                 title=f"Relative L2 error {title}, divided by that at {on_grid(home)}",
@@ -102,7 +103,7 @@ def _lead_times(evaluation: Evaluation) -> str:
                 level=1.0,
             )
             charts.append((title, chart))
-    return _section("lead-times", "Error against lead time", _figure(charts, _lead_caption(evaluation)))
+    return _section("lead-times", "Error against lead time", figure_of(charts, _lead_caption(evaluation)))
 
 
 def _lead_caption(evaluation: Evaluation) -> str:
@@ -178,91 +179,6 @@ def _ratio_series(evaluation: Evaluation, field: int, times: list[float]) -> lis
 def _shade(place: int, count: int) -> int:
     """Return one of the four colours of grids, coarse to fine: the ends for two grids, all for four and more."""
     return 1 + (round(3 * place / (count - 1)) if count > 1 else 2)
-
-
-def _scales(evaluation: Evaluation) -> str:
-    if not evaluation.headline.spectra:
-        reason = "Radial spectra need a periodic box; this domain is not one."
-        return _section("scales", "Error by scale", f'<p class="note">{reason}</p>')
-    shown = [evaluation.training_grid, evaluation.grids[-1]]
-    charts = []
-    for grid in dict.fromkeys(shown):
-        for index, field in enumerate(evaluation.spec.forecast_fields):
-            title = f"{field.name}, {on_grid(grid)}"
-            charts.append((title, _spectrum_chart(evaluation, grid, index, title)))
-    for index, field in enumerate(evaluation.spec.forecast_fields):
-        for kind, title in (("nmse", "squared error by scale"), ("relative", "what is not learned")):
-            name = f"{field.name}, {title}"
-            charts.append((name, _errors_chart(evaluation, kind, index, name)))
-    caption = (
-        f"<b>Figure 2.</b> Mean square by radial wavenumber band in the last frame, number {evaluation.horizon}. "
-        "Where the error is as large as the truth, the prediction is no better than one that leaves that scale out; "
-        "at twice the truth it has nothing to do with it. <i>Squared error by scale</i>: its share of the energy of "
-        "the truth, over all frames of the rollouts; the bands add up to the NMSE. <i>What is not learned</i>: the "
-        "same over the energy of the truth in that band alone, where it has any. The bin of the spectrum’s corners is "
-        "in metrics.json."
-    )
-    content = _figure(charts, caption) + scales_table(evaluation)
-    return _section("scales", "Error by scale", content)
-
-
-def _spectrum_chart(evaluation: Evaluation, grid: tuple[int, ...], field: int, title: str) -> str:
-    lines: list[Series] = []
-    for contender in evaluation.contenders:
-        score = evaluation.score(contender, grid)
-        if score.refused or contender.role in ("coarse", "persistence"):
-            continue
-        spectra = score.spectra[evaluation.horizon]
-        complete = len(spectra.wavenumber)
-        k = spectra.wavenumber.tolist()[1:]
-        target, prediction, error = (s[field, 1:complete].tolist() for s in spectra.mean)
-        style = colour_class(evaluation, contender)
-        if not lines:
-            lines.append(Series("truth", "c-truth", k, target))
-        lines.append(Series(contender.label, style, k, prediction, dash="8 3"))
-        lines.append(Series(f"error of {contender.label}", style, k, error, dash="2 3"))
-    top = max((y for s in lines for y in s.y if math.isfinite(y)), default=1.0)
-    nyquist = min(
-        math.pi * n / length
-        for n, length in zip(evaluation.training_grid, evaluation.spec.lengths, strict=True)
-    )
-    return line_chart(
-        lines,
-        title=f"Spectrum of {title}",
-        x_label="wavenumber (rad per unit length)",
-        y_label="mean square",
-        log_x=True,
-        y_limits=(top * 1e-12, top * 10),
-        mark=(nyquist, "training grid ends") if grid != evaluation.training_grid else None,
-    )
-
-
-def _errors_chart(evaluation: Evaluation, kind: str, field: int, title: str) -> str:
-    lines = []
-    for contender in evaluation.contenders:
-        errors = evaluation.score(contender, evaluation.training_grid).spectral_errors
-        if errors is None or contender.role in ("coarse", "persistence"):
-            continue
-        values = errors.nmse if kind == "nmse" else errors.relative.where(errors.has_energy, math.nan)
-        k = errors.wavenumber.tolist()
-        style, dash = colour_class(evaluation, contender), "5 3" if contender.role == "stage" else ""
-        lines.append(Series(contender.label, style, k, values[field, : len(k)].tolist(), dash=dash))
-    top = max((y for s in lines for y in s.y if math.isfinite(y)), default=1.0)
-    return line_chart(
-        lines,
-        title=f"{title[0].upper()}{title[1:]}, {on_grid(evaluation.training_grid)}",
-        x_label="wavenumber (rad per unit length)",
-        y_label="share of the energy" if kind == "nmse" else "error ÷ energy of the band",
-        log_x=True,
-        y_limits=(top * 1e-12, max(top, 1e-300)),
-        level=1.0 if kind == "relative" else None,
-        y_include=(1.0,) if kind == "relative" else (),
-    )
-
-
-def _figure(charts: list[tuple[str, str]], caption: str) -> str:
-    blocks = "".join(f"<div><h3>{html.escape(title)}</h3>{chart}</div>" for title, chart in charts)
-    return f'<figure><div class="charts">{blocks}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def _pictures(evaluation: Evaluation) -> str:

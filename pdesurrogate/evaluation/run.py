@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..durable import durable_write
+from ..durable import durable_folder
 from ..metrics.spectral_errors import DominantModes
 from ..version import __version__
 from .cases import show_cases
@@ -47,18 +47,17 @@ def evaluate(config: dict[str, Any]) -> float:
 
     Raises:
         ValueError, FileNotFoundError, OSError: as `prepare`, before anything heavy runs.
-        OSError: if a file cannot be written; an older report stays as it was.
+        OSError: if the report cannot be written; all of an older one stays as it was.
     """
     plan = prepare(config)
     evaluation = run(plan, config)
     for line in [*console_table(evaluation), *certificate_lines(evaluation)]:
         log.info(line)
-    page, numbers = render(evaluation), json.dumps(to_dict(evaluation), allow_nan=False)
-    for name, content in (("metrics.json", numbers), ("report.html", page)):
-        with durable_write(plan.output / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    with durable_write(plan.output / "results.nc") as temporary:
-        write_samples(evaluation, temporary)
+    with durable_folder(plan.output) as folder:
+        write_samples(evaluation, folder / "results.nc")
+        numbers = json.dumps(to_dict(evaluation), allow_nan=False)
+        (folder / "metrics.json").write_text(numbers, encoding="utf-8")
+        (folder / "report.html").write_text(render(evaluation), encoding="utf-8")
     if config["wandb"]:
         track(evaluation, plan.output / "report.html", config["wandb"])
     log.info("Report: %s  (%s)", plan.output / "report.html", summary(evaluation))

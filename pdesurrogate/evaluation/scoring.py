@@ -17,7 +17,6 @@ from torch import Tensor
 from ..fields import DataSpec
 from ..metrics import METRICS, MetricTable, decorrelation, error_spectrum, relative_l2
 from ..metrics.balances import balance_errors, balances, measure_balances
-from ..metrics.spectra import has_spectrum
 from ..metrics.spectral_errors import RANGES, DominantModes, SpectralErrors, energy_by_range
 from .contenders import Contender, Native
 from .resolution import error_parts, goes_beyond
@@ -54,7 +53,7 @@ class Score:
             by field, ``balances`` by balance, ``band_energy`` by field and range of wavenumbers, and ``within``,
             ``beyond`` and ``truth beyond`` (see `error_parts`) on grids beyond the training grid.
         spectra: mean spectra by lead time (1 is the first forecast frame).
-        spectral_errors: errors by scale over all frames of the rollouts; None where there is no spectrum.
+        spectral_errors: errors by scale over all frames of the rollouts; None where the contender was refused.
         floor: of a model that cannot predict every field, the relative L2 error of what it can predict nearest to the
             truth, by protocol, ``"rollout"`` and ``"one_step"``; empty for others.
     """
@@ -101,9 +100,8 @@ def score(
     for s in running:
         s.rollout = {name: MetricTable(names) for name in metrics}
         s.one_step = {name: MetricTable(names) for name in metrics}
-        if has_spectrum(spec):
-            of_grid = dominant if dominant is not None and dominant.grid == truth.grid else None
-            s.spectral_errors = SpectralErrors(truth.grid, spec, of_grid)
+        of_grid = dominant if dominant is not None and dominant.grid == truth.grid else None
+        s.spectral_errors = SpectralErrors(truth.grid, spec, of_grid)
 
     def measure(tables: dict[str, MetricTable], ids: Sequence[int], p: Tensor, t: Tensor, lead: int) -> None:
         for name, function in functions.items():
@@ -199,10 +197,11 @@ def _add_further(
         "decorrelation": (fields, decorrelation(prediction, target, spec)),
         "balances": ([b.name for b in balances(spec)], measure_balances(prediction, spec)),
         "balance_errors": ([b.name for b in balances(spec)], balance_errors(prediction, target, spec)),
+        "band_energy": (
+            [f"{name}, {part}" for name in fields for part in RANGES],
+            energy_by_range(prediction, target, spec).flatten(2),
+        ),
     }
-    if has_spectrum(spec):
-        names = [f"{name}, {part}" for name in fields for part in RANGES]
-        found["band_energy"] = names, energy_by_range(prediction, target, spec).flatten(2)
     if beyond is not None:
         parts = error_parts(prediction, target, spec, beyond)
         found |= {name: (fields, values) for name, values in parts.items()}

@@ -12,7 +12,7 @@ from ..metrics.table import FEWEST_SAMPLES, bootstrap_interval
 from .comparison import leaders
 from .contenders import Coarse, Contender, native_of
 from .results import DEVIATIONS, HEADLINE, Estimate, Evaluation
-from .typography import counted, estimate_text, interval_text, on_grid
+from .typography import counted, estimate_text, interval_text, number_text, on_grid
 from .verdict import metric_name
 
 # What a metric says beyond the relative L2 error; one that is not listed goes by its name alone.
@@ -55,13 +55,15 @@ def accuracy_table(evaluation: Evaluation) -> str:
         reasons += [
             f"{c.label} at {on_grid(grid)}: {evaluation.score(c, grid).refused}{_stand_in(c, present)}"
             for c in contenders
-            if c not in present
+            if c not in present and not (isinstance(c, Coarse) and grid == c.training_grid)
         ]
     caption = (
         "<b>Table 1.</b> Relative L2 error on the test set. <i>One step</i>: the first frame after every window. "
         f"<i>Rollout</i>: mean over {counted(evaluation.horizon, 'frame')} from the start of each trajectory. "
         f"{_FLOOR if any(s.floor for s in evaluation.scores) else ''}{_certainty(evaluation)}"
     )
+    if any(isinstance(c, Coarse) for c in contenders):
+        caption += " On its training grid a resampled run is the model itself and has no entry."
     head = f'<tr><td></td>{groups}</tr><tr><th scope="col">Model</th>{kinds}</tr>'
     table = captioned("table-1", caption, head, rows_of(evaluation, contenders, columns))
     notes = list(reasons)
@@ -95,14 +97,14 @@ def details_table(evaluation: Evaluation) -> str:
     heads.append("growth rate")
     rates = {s.contender.label: evaluation.growth(s.rollout[HEADLINE]) for s in scores}
     columns.append(
-        {label: f"<td>{f'{rate:.2g}' if math.isfinite(rate) else '—'}</td>" for label, rate in rates.items()}
+        {label: f"<td>{f'{rate:#.2g}' if math.isfinite(rate) else '—'}</td>" for label, rate in rates.items()}
     )
     meanings = "; ".join(_MEANINGS[name] for name in others if name in _MEANINGS)
     twin = ""
     if evaluation.twin and math.isfinite(growth := evaluation.growth(evaluation.twin)):
         twin = f", {growth:.2g} for two solutions of the equation"
     caption = (
-        f"<b>Table 2.</b> More measures on the training grid, {on_grid(grid)}. "
+        f"<b>Table 3.</b> More measures on the training grid, {on_grid(grid)}. "
         f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)} Times: until the correlation with the "
         "truth falls below 0.8, or the mean of the truth would have been the better forecast; medians over "
         f"trajectories with 95 % bootstrap intervals. <i>Growth rate</i>: of the error, per unit of time, while it "
@@ -110,7 +112,7 @@ def details_table(evaluation: Evaluation) -> str:
     )
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     rows = rows_of(evaluation, [s.contender for s in scores], columns)
-    return captioned("table-2", caption, f"<tr>{top}</tr>", rows)
+    return captioned("table-3", caption, f"<tr>{top}</tr>", rows)
 
 
 def _time_cell(evaluation: Evaluation, contender: Contender, kind: str) -> str:
@@ -121,7 +123,8 @@ def _time_cell(evaluation: Evaluation, contender: Contender, kind: str) -> str:
     def text(value: float) -> str:
         return f"{value:.3g}" if value <= horizon else f"&gt; {horizon:.3g}"
 
-    small = "" if math.isnan(low) else f"<small>{text(low)} – {text(high)}</small>"
+    has_interval = not math.isnan(low) and low <= horizon
+    small = f"<small>{text(low)} – {text(high)}</small>" if has_interval else ""
     return f"<td>{text(float(np.median(times)))}{small}</td>"
 
 
@@ -130,26 +133,25 @@ def scales_table(evaluation: Evaluation) -> str:
     grid = evaluation.training_grid
     scores = [s for s in evaluation.scores if s.grid == grid and s.spectral_errors is not None]
     columns: list[dict[str, str]] = []
-    heads = ["Model"]
 
-    def add(head: str, values: Sequence[float]) -> None:
-        heads.append(head)
+    def add(values: Sequence[float]) -> None:
         columns.append(
-            {
-                s.contender.label: f"<td>{format(v, '.3g') if math.isfinite(v) else '—'}</td>"
-                for s, v in zip(scores, values, strict=True)
-            }
+            {s.contender.label: f"<td>{number_text(v)}</td>" for s, v in zip(scores, values, strict=True)}
         )
 
     found = [s.spectral_errors for s in scores if s.spectral_errors is not None]
-    add("NMSE", [float(e.nmse.sum(1).mean()) for e in found])
+    add([float(e.nmse.sum(1).mean()) for e in found])
+    groups = [("NMSE", [""])]
     for kind, words in (("nmse", "share of the NMSE"), ("relative", "relative")):
+        groups.append((words, list(found[0].by_range[kind])))
         for name in found[0].by_range[kind]:
-            add(f"{name}, {words}", [float(e.by_range[kind][name].mean()) for e in found])
+            add([float(e.by_range[kind][name].mean()) for e in found])
+    if found[0].split:
+        groups.append(("modes", [name.replace("_", "-") for name in found[0].split]))
     for name in found[0].split:
-        add(f"{name.replace('_', '-')} modes", [float(e.split[name].mean()) for e in found])
+        add([float(e.split[name].mean()) for e in found])
     caption = (
-        f"<b>Table 3.</b> Squared error by scale on the training grid, {on_grid(grid)}, over all frames of the "
+        f"<b>Table 4.</b> Squared error by scale on the training grid, {on_grid(grid)}, over all frames of the "
         "rollouts, mean over fields. Wavenumbers are low up to a quarter of the largest, high beyond three quarters. "
         "<i>Share of the NMSE</i>: the error of the range over the energy of the truth; the three add up to the NMSE. "
         "<i>Relative</i>: over the energy of the truth in that range; 1 is what predicting nothing there scores."
@@ -160,9 +162,8 @@ def scales_table(evaluation: Evaluation) -> str:
             f" <i>Dominant modes</i>: the fewest that hold {share:g} % of the energy of the training targets; "
             "relative, as are the others."
         )
-    top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     rows = rows_of(evaluation, [s.contender for s in scores], columns)
-    return captioned("table-3", caption, f"<tr>{top}</tr>", rows)
+    return captioned("table-4", caption, grouped_head("Model", groups), rows)
 
 
 def colour_class(evaluation: Evaluation, contender: Contender) -> str:
@@ -229,6 +230,28 @@ def captioned(identifier: str, caption: str, head: str, rows: list[str]) -> str:
         f'<table class="results" aria-labelledby="{identifier}"><thead>{head}</thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def grouped_head(first: str, groups: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return a head of two rows, a group of columns each with its name above theirs; ``[""]`` for one without parts."""
+    above, below = ["<td></td>"], [first]
+    for name, parts in groups:
+        if list(parts) == [""]:
+            above.append("<td></td>")
+            below.append(name)
+        else:
+            above.append(
+                f'<th scope="colgroup" colspan="{len(parts)}" class="group">{html.escape(name)}</th>'
+            )
+            below += parts
+    heads = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in below)
+    return f"<tr>{''.join(above)}</tr><tr>{heads}</tr>"
+
+
+def figure_of(charts: Sequence[tuple[str, str]], caption: str) -> str:
+    """Return charts with their titles above one caption."""
+    blocks = "".join(f"<div><h3>{html.escape(title)}</h3>{chart}</div>" for title, chart in charts)
+    return f'<figure><div class="charts">{blocks}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def _stand_in(contender: Contender, present: Sequence[Contender]) -> str:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..metrics.spectral_errors import RANGES
 from ..registry import did_you_mean
+from .ensembles import MEASURES
+from .paired import WORDS, difference, measures_of, pairs_of
 from .results import HEADLINE, Estimate, Evaluation
+from .scoring import Score
 from .typography import on_grid
 
 MODES = ("offline", "online", "disabled")
@@ -68,9 +72,31 @@ def summary_numbers(evaluation: Evaluation) -> dict[str, float]:
     return numbers
 
 
-def plain_tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list[Any]]]]:
+Table = tuple[list[str], list[list[Any]]]
+
+
+def plain_tables(evaluation: Evaluation) -> dict[str, Table]:
     """Return the tables of the report as heads and rows of plain values."""
-    accuracy = [
+    tables = {
+        "accuracy": _accuracy(evaluation),
+        "paired_differences": _pairs(evaluation),
+        "other_measures": _other_measures(evaluation),
+        "scales": _scales(evaluation),
+        "other_samplings": _samplings(evaluation),
+        "certificates": _certificates(evaluation),
+        "balances": _balances(evaluation),
+        "ensembles": _ensembles(evaluation),
+        "cost": _cost(evaluation),
+    }
+    return {name: table for name, table in tables.items() if table[1]}
+
+
+def _at_home(evaluation: Evaluation) -> list[Score]:
+    return [s for s in evaluation.scores if s.grid == evaluation.training_grid and not s.refused]
+
+
+def _accuracy(evaluation: Evaluation) -> Table:
+    rows = [
         [
             s.contender.label,
             on_grid(s.grid),
@@ -79,16 +105,85 @@ def plain_tables(evaluation: Evaluation) -> dict[str, tuple[list[str], list[list
         for s in evaluation.scores
         if not s.refused
     ]
-    cost = [[c.label, c.parameters, c.ms_per_frame, c.peak_mib] for c in evaluation.costs]
-    certificates = [
+    return ["model", "grid", "one step", "rollout"], rows
+
+
+def _pairs(evaluation: Evaluation) -> Table:
+    rows = []
+    for row, against in pairs_of(evaluation):
+        for metric, protocol in measures_of(evaluation):
+            d = difference(evaluation, row, against, metric, protocol)
+            rows.append([row.label, against.label, metric, protocol, d.mean, *d.bootstrap, WORDS[d.standing]])
+    return ["model", "less", "metric", "protocol", "difference", "low", "high", "standing"], rows
+
+
+def _other_measures(evaluation: Evaluation) -> Table:
+    metrics = list(evaluation.headline.rollout)
+    rows = [
+        [
+            s.contender.label,
+            *(Estimate.of(s.rollout[metric]).mean for metric in metrics),
+            *(float(evaluation.times(s.contender, kind).median()) for kind in ("correlation", "divergence")),
+            evaluation.growth(s.rollout[HEADLINE]),
+        ]
+        for s in _at_home(evaluation)
+    ]
+    return ["model", *metrics, "correlated until", "vrmse below 1 until", "growth rate"], rows
+
+
+def _scales(evaluation: Evaluation) -> Table:
+    heads, rows = ["model", "quantity", *RANGES], []
+    for s in _at_home(evaluation):
+        by_range = s.spectral_errors.by_range if s.spectral_errors is not None else {}
+        rows += [
+            [s.contender.label, kind, *(float(part[name].mean()) for name in RANGES)]
+            for kind, part in by_range.items()
+        ]
+    return heads, rows
+
+
+def _samplings(evaluation: Evaluation) -> Table:
+    rows = [
+        [
+            t.label,
+            on_grid(t.grid),
+            float(t.inconsistency.mean()),
+            None if t.aliasing is None else float(t.aliasing.mean()),
+        ]
+        for t in evaluation.transfers
+    ]
+    return ["model", "grid", "inconsistency", "aliasing"], rows
+
+
+def _certificates(evaluation: Evaluation) -> Table:
+    rows = [
         [c.label, c.name, c.error, c.by_model, "unknown" if c.by_equation is None else str(c.by_equation)]
         for c in evaluation.certificates
     ]
-    return {
-        "accuracy": (["model", "grid", "one step", "rollout"], accuracy),
-        "cost": (["model", "parameters", "ms per frame", "peak MiB"], cost),
-        "certificates": (
-            ["model", "property", "error", "built into the model", "property of the equation"],
-            certificates,
-        ),
-    }
+    return ["model", "property", "error", "built into the model", "property of the equation"], rows
+
+
+def _balances(evaluation: Evaluation) -> Table:
+    names = evaluation.headline.further["balance_errors"].fields
+    rows = [
+        [s.contender.label, *s.further["balance_errors"].values[:, -1].mean(0).tolist()]
+        for s in _at_home(evaluation)
+    ]
+    return ["model", *names], rows
+
+
+def _ensembles(evaluation: Evaluation) -> Table:
+    rows = [
+        [e.label, e.num_members, *(float(table.values.mean()) for table in e.tables.values())]
+        for e in evaluation.ensembles
+    ]
+    return ["ensemble", "members", *MEASURES], rows
+
+
+def _cost(evaluation: Evaluation) -> Table:
+    rows = []
+    for c in evaluation.costs:
+        found = evaluation.speed_up(c.label)
+        at = [None, None] if found is None else [on_grid(found[1].grid), found[0]]
+        rows.append([c.label, c.parameters, c.ms_per_frame, c.peak_mib, *at])
+    return ["model", "parameters", "ms per frame", "peak MiB", "solver at equal error", "speed-up"], rows

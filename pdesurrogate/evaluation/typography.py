@@ -7,6 +7,9 @@ import math
 
 from .results import Estimate
 
+SMALL = 1e-5
+"""Relative error below which a percentage says nothing any more: single precision ends there."""
+
 
 def on_grid(grid: tuple[int, ...]) -> str:
     """Return ``"64 × 64"``."""
@@ -14,14 +17,14 @@ def on_grid(grid: tuple[int, ...]) -> str:
 
 
 def error_text(value: float, *, undefined: bool = False) -> str:
-    """Return an error as a percentage with three digits, or why it is infinite.
+    """Return an error as a percentage with three digits, below 0.001 % as ``"2.0 × 10⁻⁷"``, or why it is infinite.
 
     Args:
         value: 0.01 is one percent.
         undefined: whether an infinite value comes from a truth that vanishes, not from the forecast.
     """
     if math.isfinite(value):
-        return f"{three_digits(100 * value)} %"
+        return scientific(value) if 0 < value < SMALL else f"{three_digits(100 * value)} %"
     return "undefined" if undefined else "diverged"
 
 
@@ -34,7 +37,14 @@ def interval_text(estimate: Estimate) -> str:
     """Return ``"2.9–3.4 %"``; empty where there is no interval."""
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return ""
-    return f"{three_digits(100 * estimate.low)}–{three_digits(100 * estimate.high)} %"
+    return range_text(estimate.low, estimate.high)
+
+
+def range_text(low: float, high: float) -> str:
+    """Return ``"2.9–3.4 %"``, below 0.001 % as `error_text` writes each end."""
+    if 0 < high < SMALL:
+        return f"{error_text(low)}–{error_text(high)}"
+    return f"{three_digits(100 * low)}–{three_digits(100 * high)} %"
 
 
 def change_text(value: float, reference: float) -> str:
@@ -44,6 +54,31 @@ def change_text(value: float, reference: float) -> str:
     change = 100 * (value / reference - 1)
     size = f"{abs(change):.1f}" if abs(change) < 99.95 else f"{abs(change):.0f}"
     return "unchanged" if size == "0.0" else f"{size} % {'more' if change > 0 else 'less'}"
+
+
+def property_text(value: float) -> str:
+    """Return a relative error that may be rounding alone: a percentage from a tenth of one on, or ``"4.3 × 10⁻⁹"``."""
+    return scientific(value) if 0 < value < 1e-3 else "0" if value == 0 else error_text(value)
+
+
+def number_text(value: float) -> str:
+    """Return a number with three digits, far from 1 as ``"2.0 × 10⁻⁷"``; a dash for one that is not finite."""
+    if not math.isfinite(value):
+        return "—"
+    return scientific(value) if value and not 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def scientific(value: float) -> str:
+    """Return ``"2.0 × 10⁻⁷"``."""
+    digits, exponent = f"{value:.1e}".split("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits} × 10{power}"
+
+
+def signed_points(value: float) -> str:
+    """Return a difference of two errors in percentage points, with its sign and three digits."""
+    sign = "−" if value < 0 else "+" if value > 0 else ""
+    return f"{sign}{three_digits(100 * abs(value))}"
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:

@@ -133,4 +133,5 @@ def _beside_resampling(evaluation: Evaluation, grid: tuple[int, ...]) -> str:
 
 def metric_name(name: str) -> str:
     """Return ``"VRMSE"`` for an acronym and words for words."""
-    return name.replace("_", " ") if "_" in name else name.upper()
+    words = name.replace("_l", " L").replace("_", " ")
+    return words if "_" in name else name.upper()

@@ -21,6 +21,10 @@ class ChannelStatistics:
     """Count, mean and sum of squared deviations of each channel, float64.
 
     ``m2 = Σ (u - mean)²`` over all points, so that the variance is ``m2 / count``.
+
+    Points count alike, on a sphere too: what a model is given and returns is a matter of points, the scale is undone
+    at the end, and no error is measured in it. Norms and means that errors are made of are weighted by area there, see
+    `pdesurrogate.metrics.areas`.
     """
 
     count: int

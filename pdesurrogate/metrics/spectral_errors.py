@@ -1,6 +1,7 @@
 """Errors by scale: which wavenumbers the error sits in, and which wavenumbers are not learned.
 
-With ``û`` the Fourier coefficients of a field, ``r = p - t`` the error and the bands of width one in wavenumber,
+With ``û`` the Fourier coefficients of a field, ``r = p - t`` the error and the bands of width one in wavenumber (of
+cosines along axes with ends, on a sphere degrees of harmonics, see `pdesurrogate.metrics.scales`),
 
     e_b = Σ_{κ in b} |r̂|² / Σ_κ |t̂|²                 where the error sits; Σ_b e_b = ‖r‖² / ‖t‖² (Parseval)
     ρ_b = Σ_i Σ_{κ in b} |r̂_i|² / Σ_i Σ_{κ in b} |t̂_i|²   what is not learned; 1 for a prediction of zero.
@@ -20,8 +21,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..fields import DataSpec
-from ..fields.fourier import RadialBands, mode_energies
-from .norms import field_slices
+from ..fields.fourier import mode_energies
+from .norms import check_shapes, field_slices
+from .scales import bands_of, energies_by_band
 from .spectra import require_spectrum
 
 ROUNDING = 1e-10
@@ -40,11 +42,9 @@ def energy_spectrum(
     the mean square of the field; static fields are left out.
 
     Raises:
-        ValueError: if the box is not periodic.
+        ValueError: if the fields are not the spec's.
     """
-    require_spectrum(u, u, spec)
-    per_channel = _bands(u.shape[3:], spec).spectrum(u)
-    return torch.stack([per_channel[:, :, part].sum(2) for part in field_slices(spec)], dim=2)
+    return energies_by_band(u, spec, centred=False)
 
 
 def nmse_spectrum(
@@ -55,18 +55,18 @@ def nmse_spectrum(
     """Return ``e_b`` of each sample, time and field; the sum over bands is the squared relative L2 error.
 
     Raises:
-        ValueError: if the box is not periodic, or the shapes differ.
+        ValueError: if the shapes differ.
     """
-    require_spectrum(prediction, target, spec)
+    check_shapes(prediction, target, spec)
     return energy_spectrum(prediction - target, spec) / energy_spectrum(target, spec).sum(-1, keepdim=True)
 
 
 def band_ranges(grid: Sequence[int], spec: DataSpec) -> dict[str, slice]:
     """Return the bands of low, middle and high wavenumbers: up to 1/4 and 3/4 of the grid's largest, and beyond.
 
-    On 64 points these are the landmarks 8 and 24 of Qin et al.; the corners are among the high ones.
+    On 64 points these are the landmarks 8 and 24 of Qin et al.; the last band is among the high ones.
     """
-    complete = _bands(grid, spec).num_complete
+    complete = bands_of(spec, grid, centred=False).num_complete
     low, high = -(-complete // 4), -(-3 * complete // 4)
     return {"low": slice(0, low), "middle": slice(low, high), "high": slice(high, None)}
 
@@ -82,9 +82,9 @@ def energy_by_range(
     Infinite where the target has no energy; 1 where neither has.
 
     Raises:
-        ValueError: if the box is not periodic, or the shapes differ.
+        ValueError: if the shapes differ.
     """
-    require_spectrum(prediction, target, spec)
+    check_shapes(prediction, target, spec)
     ranges = band_ranges(target.shape[3:], spec).values()
     sums = [
         torch.stack([energies[..., part].sum(-1) for part in ranges], dim=-1)
@@ -187,7 +187,7 @@ class SpectralErrors:
         dominant: modes by which the error is split in two; None for no split.
 
     Attributes:
-        wavenumber: middle of each complete band in radians per unit length; the last band, of the corners, has none.
+        wavenumber: middle of each complete band in radians per unit length, or the degree; the last band has none.
         energies: mean squares of the errors and of the targets by field and band, added up.
         count: samples and times that were added.
 
@@ -201,7 +201,7 @@ class SpectralErrors:
                 f"the dominant modes are those of the grid {dominant.grid} and the fields are on {tuple(grid)}."
             )
         self.spec, self.grid = spec, tuple(grid)
-        bands = _bands(grid, spec)
+        bands = bands_of(spec, grid, centred=False)
         shape = (len(field_slices(spec)), bands.num_bands)
         self.wavenumber: Tensor = bands.centres
         self.dominant = dominant
@@ -218,9 +218,9 @@ class SpectralErrors:
         """Add predictions.
 
         Raises:
-            ValueError: if the box is not periodic, or the shapes differ.
+            ValueError: if the shapes differ.
         """
-        require_spectrum(prediction, target, self.spec)
+        check_shapes(prediction, target, self.spec)
         error, energy = (energy_spectrum(u, self.spec).cpu() for u in (prediction - target, target))
         self._nmse += (error / energy.sum(-1, keepdim=True)).flatten(0, 1).sum(0)
         self.energies += torch.stack([error.flatten(0, 1).sum(0), energy.flatten(0, 1).sum(0)])
@@ -264,7 +264,3 @@ class SpectralErrors:
             return {}
         dominant, others = (self._split[0] / self._split[1]).unbind(0)
         return {"dominant": dominant, "non_dominant": others}
-
-
-def _bands(grid: Sequence[int], spec: DataSpec) -> RadialBands:
-    return RadialBands(tuple(grid), spec.lengths, centred=False)

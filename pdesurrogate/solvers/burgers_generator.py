@@ -78,7 +78,8 @@ class BurgersGenerator:
         options = {"amplitude": 625.0, "alpha": 2.0, "tau": 5.0, **(initial_condition or {})}
         check_options("initial_condition", GaussianRandomField, options, num_positional=1)
         self._initial = GaussianRandomField((float(length),), **options)
-        self._seed, self._solve_grid, self._dtype = seed, solve_grid, solver_dtype(dtype)
+        self._seed, self._dtype = seed, solver_dtype(dtype)
+        self.solve_grid = (solve_grid,)
         self.grid = (grid,)
         self.times = float(start) + np.arange(num_frames) * float(dt_frame)
         steps_between(self.times.tolist(), self._solver.dt)
@@ -103,8 +104,7 @@ class BurgersGenerator:
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
         """Solve some trajectories together and yield their velocity, one time after the other."""
         names = [str(i) for i in indices] if names is None else names
-        grid = (self._solve_grid,)
-        state = torch.stack([self._initial.sample(self._seed, i, grid) for i in indices])[:, None]
+        state = torch.stack([self._initial.sample(self._seed, i, self.solve_grid) for i in indices])[:, None]
         for frame in self._solver.frames(
             state.to(device=device, dtype=self._dtype), self.times.tolist(), names
         ):
@@ -115,6 +115,24 @@ class BurgersGenerator:
         dt = self._solver.dt if dt is None else dt
         return dataclasses.replace(self._solver, dt=dt, min_resolution=0.0)
 
+    def continued(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        *,
+        elapsed: float,
+        grid: Sequence[int],
+        dt: float | None = None,
+    ) -> tuple[Burgers1D, Float[Tensor, "batch variable *grid"]]:
+        """Return the equation and its state at a frame, by the waves that the grid carries."""
+        return self.equation(indices, dt), fourier.resample(frame, tuple(grid))
+
+    def seen(
+        self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return the frame of a state on another grid, by the waves that both carry."""
+        return fourier.resample(state, tuple(grid))
+
     def _make_attributes(self) -> dict[str, Any]:
         solver, initial = self._solver, self._initial
         return {
@@ -123,7 +141,7 @@ class BurgersGenerator:
             "solver": "pseudo-spectral, de-aliased by the 2/3 rule",
             "integrator": solver.integrator,
             "solver_dt": solver.dt,
-            "solve_grid": self._solve_grid,
+            "solve_grid": self.solve_grid[0],
             "kinematic_viscosity": solver.viscosity,
             "initial_condition": "Gaussian random field: "
             f"amplitude={initial.amplitude}, alpha={initial.alpha}, tau={initial.tau}",

@@ -19,6 +19,7 @@ from . import GENERATORS
 from .generator import common_attributes
 from .option_checks import check_counts, check_grids, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
+from .regridding import regrid_cells
 from .shallow_water import PlanarShallowWater
 
 DRAWS = ("stream", "pdebench")
@@ -100,7 +101,7 @@ class DamBreakGenerator:
             origins=(-length / 2,) * 2,
         )
         self._check_discs()
-        self._solve_grid = solve_grid
+        self.solve_grid = (solve_grid, solve_grid)
         self.grid = (grid, grid)
         self.times = np.arange(num_frames) * float(dt_frame)
         self._num_channels = 3 if has_discharge else 1
@@ -121,7 +122,7 @@ class DamBreakGenerator:
     def initial_state(self, indices: Sequence[int]) -> Float[Tensor, "batch 3 y x"]:
         """Return ``(h, hu, hv)`` of some trajectories at t = 0 on the solver's grid."""
         axis = self._solver.axes[0]
-        x = torch.from_numpy(axis.coordinates(self._solve_grid))
+        x = torch.from_numpy(axis.coordinates(self.solve_grid[0]))
         radius, inner, y0, x0 = torch.from_numpy(self.discs(indices)).T[..., None, None]
         is_inside = torch.hypot(x[:, None] - y0, x[None, :] - x0) <= radius
         state = torch.zeros(len(indices), 3, *is_inside.shape[1:], dtype=torch.float64)
@@ -136,9 +137,40 @@ class DamBreakGenerator:
     ) -> Iterator[Float[Tensor, "batch channel *space"]]:
         """Solve some trajectories together and yield their depth (and discharge), one time after the other."""
         names = [str(i) for i in indices] if names is None else names
-        state, block = self.initial_state(indices).to(device), self._solve_grid // self.grid[0]
+        state, block = self.initial_state(indices).to(device), self.solve_grid[0] // self.grid[0]
         for frame in self._solver.frames(state, self.times.tolist(), names):
             yield avg_pool2d(frame[:, : self._num_channels], block)
+
+    @property
+    def has_whole_states(self) -> bool:
+        """Whether frames hold the discharge."""
+        return self._num_channels == 3
+
+    def continued(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        *,
+        elapsed: float,
+        grid: Sequence[int],
+        dt: float | None = None,
+    ) -> tuple[PlanarShallowWater, Float[Tensor, "batch variable *grid"]]:
+        """Return the equation and its state at a frame, as means over the cells of a grid.
+
+        Where frames hold the depth alone, depth and discharge are solved for from the beginning, on the ensemble's own
+        grid. Steps are adaptive whatever ``dt``.
+        """
+        state = frame
+        if not self.has_whole_states:
+            start = self.initial_state(indices).to(frame.device)
+            *_, state = self._solver.frames(start, sorted({0.0, elapsed}))
+        return self._solver, regrid_cells(state, tuple(grid))
+
+    def seen(
+        self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return the frame of a state on another grid: means over cells, or values between their centres."""
+        return regrid_cells(state[:, : self._num_channels], tuple(grid))
 
     def _uniform(self, index: int) -> Float64[np.ndarray, " 4"]:
         if self._draw == "pdebench":
@@ -182,7 +214,7 @@ class DamBreakGenerator:
             "solver": "finite volumes, monotonised-central limiter, HLLC fluxes",
             "integrator": "Heun (SSP), steps adapted for each trajectory",
             "courant": solver.courant,
-            "solve_grid": self._solve_grid,
+            "solve_grid": self.solve_grid[0],
             "gravity": solver.gravity,
             "boundary": solver.boundaries[0],
             "radius_range": json.dumps(self._radius),

@@ -63,29 +63,56 @@ class MarchedEquation(Equation, Protocol):
     """An equation that is solved in steps of time.
 
     Attributes:
-        dt: the longest step.
+        dt: the longest step; None for steps as long as the state allows.
     """
 
     @property
-    def dt(self) -> float: ...  # noqa: D102
+    def dt(self) -> float | None: ...  # noqa: D102
 
 
 @runtime_checkable
 class ContinuableGenerator(TrajectoryGenerator, Protocol):
-    """An ensemble whose frames are whole states of its equation, so that a solution can go on from any of them."""
+    """An ensemble whose solutions can go on from any of its frames, on other grids too.
 
-    def equation(self, indices: Sequence[int], dt: float | None = None) -> MarchedEquation:
-        """Return the equation with what was drawn for some trajectories.
+    Attributes:
+        solve_grid: the grid on which it is solved, in array order.
+        has_whole_states: whether a frame is all that goes on in time. If not, `continued` solves up to it.
+    """
 
-        It can be solved on any grid that suits a state; no resolution is refused.
+    @property
+    def solve_grid(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def has_whole_states(self) -> bool: ...  # noqa: D102
+
+    def continued(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        *,
+        elapsed: float,
+        grid: Sequence[int],
+        dt: float | None = None,
+    ) -> tuple[MarchedEquation, Float[Tensor, "batch variable *grid"]]:
+        """Return the equation with what was drawn for some trajectories, and its state on a grid at a frame.
+
+        The equation refuses no resolution.
 
         Args:
+            frame: of these trajectories.
             indices: which trajectories.
-            dt: time step; that of the ensemble by default.
+            elapsed: time of the frame since the ensemble's first one.
+            grid: that of the state.
+            dt: time step; that of the ensemble by default. Of no consequence where steps are adaptive.
 
         Raises:
-            ValueError: if frames lack a part of the state.
+            ValueError: if frames lack a part of the state that cannot be had otherwise, or the grid is too coarse.
         """
+        ...
+
+    def seen(
+        self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return the frame of a state, on another grid."""
         ...
 
 

@@ -65,6 +65,8 @@ class NavierStokesGenerator:
         ValueError: for values out of range, a grid finer than the solver's, or a dt that does not divide the times.
     """
 
+    has_whole_states = True
+
     def __init__(
         self,
         *,
@@ -98,7 +100,7 @@ class NavierStokesGenerator:
         self._viscosity_draw, self._regrid = viscosity_draw, regrid
         self._seed = seed
         self._dtype = solver_dtype(dtype)
-        self._solve_grid = (solve_grid, solve_grid)
+        self.solve_grid = (solve_grid, solve_grid)
         self.grid = (grid, grid)
         self.times = start + np.arange(num_frames) * dt_frame
         self._forcing = build_forcing(forcing or "li")
@@ -150,17 +152,39 @@ class NavierStokesGenerator:
         solver = self._solver_of(indices)
         return dataclasses.replace(solver, dt=solver.dt if dt is None else dt, min_resolution=0.0)
 
+    def continued(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        *,
+        elapsed: float,
+        grid: Sequence[int],
+        dt: float | None = None,
+    ) -> tuple[NavierStokes2D, Float[Tensor, "batch variable *grid"]]:
+        """Return the equation of some trajectories and its state at a frame, by the waves that the grid carries.
+
+        Raises:
+            ValueError: if the forcing is a second field of the frames.
+        """
+        return self.equation(indices, dt), fourier.resample(frame, tuple(grid))
+
+    def seen(
+        self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return the frame of a state on another grid, by the waves that both carry."""
+        return fourier.resample(state, tuple(grid))
+
     def _initial_states(self, indices: Sequence[int]) -> Float64[Tensor, "batch 1 y x"]:
         if self._initial is None:
-            return torch.zeros(len(indices), 1, *self._solve_grid, dtype=torch.float64)
-        return torch.stack([self._initial.sample(self._seed, i, self._solve_grid) for i in indices])[:, None]
+            return torch.zeros(len(indices), 1, *self.solve_grid, dtype=torch.float64)
+        return torch.stack([self._initial.sample(self._seed, i, self.solve_grid) for i in indices])[:, None]
 
     def _regridded(
         self, frame: Float[Tensor, "batch channel *fine"]
     ) -> Float[Tensor, "batch channel *space"]:
         if self._regrid == "spectral":
             return fourier.resample(frame, self.grid)
-        stride = self._solve_grid[0] // self.grid[0]
+        stride = self.solve_grid[0] // self.grid[0]
         return frame[..., ::stride, ::stride].contiguous()
 
     def _solver_of(self, indices: Sequence[int]) -> NavierStokes2D:
@@ -171,7 +195,7 @@ class NavierStokesGenerator:
         if isinstance(forcing, RandomForcing):
             solver = dataclasses.replace(solver, forcing=forcing.draw(torch.from_numpy(self._draws(indices))))
         if isinstance(forcing, RandomFieldForcing):
-            box = self._solve_grid, solver.lengths
+            box = self.solve_grid, solver.lengths
             fields = torch.stack([forcing.draw_field(self._seed, i, *box) for i in indices])
             solver = dataclasses.replace(solver, forcing=SampledForcing(fields))
         return solver
@@ -224,7 +248,7 @@ class NavierStokesGenerator:
             "solver": "pseudo-spectral vorticity form, de-aliased by the 2/3 rule",
             "integrator": solver.integrator,
             "solver_dt": solver.dt,
-            "solve_grid": self._solve_grid[0],
+            "solve_grid": self.solve_grid[0],
             "viscosity_range": json.dumps([low, high]),
             "drag": solver.drag,
             "forcing": str(self._forcing),

@@ -20,9 +20,10 @@ from .generator import common_attributes
 from .inflow import Inflow
 from .option_checks import check_counts, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
+from .regridding import regrid_cells, regrid_faces
 from .smoke import Order, Scheme, Smoke, Walls
 from .smoke_noise import SmokeNoise
-from .staggered import Top
+from .staggered import StaggeredBox, Top
 from .time_march import steps_between
 
 TEXTURE_STREAM = 3
@@ -59,6 +60,8 @@ class SmokeGenerator:
         ValueError: for values out of range, grids that do not divide, or a dt that does not divide the times.
     """
 
+    has_whole_states = True
+
     def __init__(
         self,
         *,
@@ -88,8 +91,8 @@ class SmokeGenerator:
         self._buoyancies = number_range("buoyancy", buoyancy)
         self._seed, self._dtype = seed, solver_dtype(dtype)
         self.grid = _cells("grid", grid, len(lengths))
-        self._solve_grid = self.grid if solve_grid is None else _cells("solve_grid", solve_grid, len(lengths))
-        _check_blocks(self.grid, self._solve_grid)
+        self.solve_grid = self.grid if solve_grid is None else _cells("solve_grid", solve_grid, len(lengths))
+        _check_blocks(self.grid, self.solve_grid)
         plain_inflow, self._noise, self._texture = _inflow(inflow, lengths)
         self._solver = Smoke(
             buoyancy=self._buoyancies[0],
@@ -115,12 +118,12 @@ class SmokeGenerator:
 
     def initial_state(self, indices: Sequence[int]) -> Float[Tensor, "batch channel *space"]:
         """Return density and velocity of some trajectories at t = 0 on the solver's grid."""
-        shape = (len(indices), self.spec.num_channels, *self._solve_grid)
+        shape = (len(indices), self.spec.num_channels, *self.solve_grid)
         state = torch.zeros(shape, dtype=torch.float64)
         if self._initial is None:
             return self._solver.project(state).to(self._dtype)
         for k, i in enumerate(indices):
-            state[k, 0] = self._initial.sample(self._seed, i, self._solve_grid).abs()
+            state[k, 0] = self._initial.sample(self._seed, i, self.solve_grid).abs()
         return state.to(self._dtype)
 
     def frames(
@@ -138,7 +141,40 @@ class SmokeGenerator:
             inflow=self._inflow_of(indices),
         )
         for frame in solver.frames(state, self.times.tolist(), names):
-            yield self._coarsened(frame)
+            yield self._regridded(frame, self.grid)
+
+    def continued(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        *,
+        elapsed: float,
+        grid: Sequence[int],
+        dt: float | None = None,
+    ) -> tuple[Smoke, Float[Tensor, "batch variable *grid"]]:
+        """Return the equation of some trajectories and its state at a frame, as much smoke and free of divergence.
+
+        Raises:
+            ValueError: for an inflow, on fewer than 4 cells an axis.
+        """
+        inflow = self._inflow_of(indices)
+        if inflow is not None:
+            texture = None if inflow.texture is None else regrid_cells(inflow.texture, tuple(grid)[1:])
+            inflow = dataclasses.replace(inflow, start=float(self.times[0]) + elapsed, texture=texture)
+        solver = dataclasses.replace(
+            self._solver,
+            dt=self._solver.dt if dt is None else dt,
+            buoyancy=torch.from_numpy(self._buoyancy_of(indices)),
+            inflow=inflow,
+        )
+        state = self._regridded(frame, grid)
+        return solver, state if state is frame or inflow is None else solver.project(state)
+
+    def seen(
+        self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return the frame of a state on another grid: means over cells and faces, or interpolated."""
+        return self._regridded(state, grid)
 
     def _buoyancy_of(self, indices: Sequence[int]) -> Float64[np.ndarray, " batch"]:
         low, high = self._buoyancies
@@ -151,26 +187,22 @@ class SmokeGenerator:
         inflow = self._solver.inflow
         if inflow is None or self._texture is None:
             return inflow
-        spacing = self._solver.lengths[-1] / self._solve_grid[-1]
-        grid = (max(4, round(inflow.depth / spacing)), *self._solve_grid[1:])
+        spacing = self._solver.lengths[-1] / self.solve_grid[-1]
+        grid = (max(4, round(inflow.depth / spacing)), *self.solve_grid[1:])
         texture = torch.stack([self._texture.sample(self._seed, i, grid, TEXTURE_STREAM) for i in indices])
         return dataclasses.replace(inflow, noise=self._noise, texture=texture)
 
-    def _coarsened(
-        self, frame: Float[Tensor, "batch channel *fine"]
-    ) -> Float[Tensor, "batch channel *space"]:
-        """Return means over blocks of cells, and of each component over the fine faces of a coarse face."""
-        if self.grid == self._solve_grid:
+    def _regridded(
+        self, frame: Float[Tensor, "batch channel *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return density and velocity on another grid, see `pdesurrogate.solvers.regridding`."""
+        grid = tuple(grid)
+        if grid == tuple(frame.shape[2:]):
             return frame
-        ndim = len(self.grid)
-        channels = []
-        for channel in range(frame.shape[1]):
-            values, own = frame[:, channel], ndim - channel if channel else None
-            for axis, n in enumerate(self.grid):
-                blocks = values.unflatten(axis + 1, (n, -1))
-                values = blocks.select(axis + 2, 0) if axis == own else blocks.mean(axis + 2)
-            channels.append(values)
-        return torch.stack(channels, dim=1)
+        box = StaggeredBox(frame.shape[2:], self._solver.lengths, self._solver.top, device=frame.device)
+        faces = box.faces_of(frame[:, 1:])
+        components = [regrid_faces(values, grid, axis) for axis, values in enumerate(faces)]
+        return torch.stack([regrid_cells(frame[:, 0], grid), *components[::-1]], dim=1)
 
     def _make_spec(self, dt_frame: float) -> DataSpec:
         return DataSpec(
@@ -197,7 +229,7 @@ class SmokeGenerator:
             "walls": solver.walls,
             "top": solver.top,
             "solver_dt": solver.dt,
-            "solve_grid": json.dumps(list(self._solve_grid)),
+            "solve_grid": json.dumps(list(self.solve_grid)),
             "buoyancy_range": json.dumps(list(self._buoyancies)),
             "viscosity": solver.viscosity,
             "diffusivity": solver.diffusivity,

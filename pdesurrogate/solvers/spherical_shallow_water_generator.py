@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Complex, Float, Float32, Float64
 from torch import Tensor
 
 from pdesurrogate.fields import DataSpec, Field
@@ -90,6 +91,7 @@ class SphericalShallowWaterGenerator:
         self._initial = build_state(initial_condition)
         self._solve_grid = SphericalGrid(*_sizes("solve_grid", solve_grid or _smallest_grid(truncation)))
         self._solve_grid.require(truncation, product=2)
+        self.solve_grid = self._solve_grid.shape
         self._frame_grid = SphericalGrid(*_sizes("grid", grid), nodes)
         self._frame_grid.require(truncation)
         self._ground = build_orography(orography, self._solve_grid, truncation)
@@ -153,13 +155,105 @@ class SphericalShallowWaterGenerator:
         for frame in self._solver.frames(state, self.times.tolist(), names):
             yield self._channels(frame, source, target)
 
+    @property
+    def has_whole_states(self) -> bool:
+        """Whether frames hold a depth, and a wind or its vorticity and divergence."""
+        names = set(self._fields)
+        return bool(names & _DEPTHS) and ("wind" in names or {"vorticity", "divergence"} <= names)
+
+    def continued(
+        self,
+        frame: Float[Tensor, "batch channel *space"],
+        indices: Sequence[int],
+        *,
+        elapsed: float,
+        grid: Sequence[int],
+        dt: float | None = None,
+    ) -> tuple[SphericalShallowWater, Float[Tensor, "batch variable *grid"]]:
+        """Return the equation with the harmonics that a Gauss-Legendre grid can solve for, and its state at a frame.
+
+        Raises:
+            ValueError: if frames lack the depth or the wind.
+        """
+        if not self.has_whole_states:
+            raise ValueError(
+                f"the frames hold {', '.join(self._fields)}, which is not a state of the equation: that takes a depth, "
+                "and the wind or its vorticity and divergence."
+            )
+        num_lat, num_lon = grid
+        target = SphericalGrid(num_lat, num_lon)
+        truncation = min(self._solver.truncation or 0, target.largest_truncation(product=2))
+        ground = None if self._ground is None else self._ground_on(target, truncation)
+        solver = dataclasses.replace(
+            self._solver,
+            dt=self._solver.dt if dt is None else dt,
+            truncation=truncation,
+            orography=ground,
+        )
+        source = self._frame_grid_of(frame.shape[-2:])
+        kept = min(truncation, source.largest_truncation())
+        to_state = SphericalTransform(target, kept, solver.radius, frame.dtype, frame.device)
+        state = to_state.synthesise(self._spectra(frame, source, kept))
+        state[:, DEPTH] += self._initial.mean_depth
+        if ground is not None and not {"depth", "geopotential"} & set(self._fields):
+            state[:, DEPTH] -= ground.to(state)  # of the surface only the displacement is known
+        return solver, state
+
+    def seen(
+        self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
+    ) -> Float[Tensor, "batch channel *grid"]:
+        """Return the frame of a state on another grid, by the harmonics that both analyse exactly."""
+        num_lat, num_lon = state.shape[-2:]
+        source, target = SphericalGrid(num_lat, num_lon), self._frame_grid_of(grid)
+        truncation = min(source.largest_truncation(), target.largest_truncation())
+        transforms = (
+            SphericalTransform(g, truncation, self._solver.radius, state.dtype, state.device)
+            for g in (source, target)
+        )
+        return self._channels(state, *transforms)
+
+    def _spectra(
+        self, frame: Float[Tensor, "batch channel lat lon"], grid: SphericalGrid, truncation: int
+    ) -> Complex[Tensor, "batch 3 degree order"]:
+        """Return the harmonics of thickness (depth, or surface, less the mean depth), vorticity and divergence."""
+        sizes = [len(field.channel_names) for field in self._fields.values()]
+        parts = dict(zip(self._fields, frame.split(sizes, dim=1), strict=True))
+        transform = SphericalTransform(grid, truncation, self._solver.radius, frame.dtype, frame.device)
+        rest = self._initial.mean_depth
+        if "depth" in parts:
+            thickness = parts["depth"] - rest
+        elif "geopotential" in parts:
+            thickness = parts["geopotential"] / self._solver.gravity - rest
+        else:
+            thickness = parts["displacement"]
+        if "wind" in parts:
+            flow = transform.vorticity_divergence(parts["wind"])
+        else:
+            flow = transform.analyse(torch.cat([parts["vorticity"], parts["divergence"]], dim=1))
+        flow[..., 0, 0] = 0.0  # rounding; no wind has a mean vorticity or divergence
+        return torch.cat([transform.analyse(thickness), flow], dim=1)
+
+    def _frame_grid_of(self, sizes: Sequence[int]) -> SphericalGrid:
+        num_lat, num_lon = sizes
+        return SphericalGrid(num_lat, num_lon, self._frame_grid.nodes)
+
+    def _ground_on(self, grid: SphericalGrid, truncation: int) -> Float64[Tensor, "lat lon"]:
+        """Return the height of the ground on another grid of the solver."""
+        if self._ground is None:
+            return torch.zeros(grid.shape, dtype=torch.float64)
+        if grid == self._solve_grid:
+            return self._ground[0]
+        kept = min(truncation, self._solve_grid.largest_truncation(), grid.largest_truncation())
+        source, target = (SphericalTransform(g, kept, dtype=torch.float64) for g in (self._solve_grid, grid))
+        return target.synthesise(source.analyse(self._ground[0]))
+
     def _channels(
         self,
         state: Float[Tensor, "batch 3 lat lon"],
         source: SphericalTransform,
         target: SphericalTransform,
     ) -> Float[Tensor, "batch channel new_lat new_lon"]:
-        ground = 0.0 if self._ground is None else self._ground[0].to(state)
+        ground = self._ground_on(source.grid, source.truncation).to(state)
         # The mean depth is left out of the transform, whose rounding is relative to it.
         rest = self._initial.mean_depth
         thickness = state[:, DEPTH] - rest
@@ -199,6 +293,9 @@ class SphericalShallowWaterGenerator:
             "initial_condition": str(self._initial),
             **optional,
         }
+
+
+_DEPTHS = {"depth", "geopotential", "displacement"}
 
 
 def _smallest_grid(truncation: int) -> tuple[int, int]:

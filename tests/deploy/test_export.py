@@ -49,7 +49,7 @@ def window(surrogate, batch, grid):
 @torch.no_grad()
 def test_a_torch_program_takes_physical_units_on_any_grid_and_knows_what_it_is(tmp_path, as_users_run):
     spec = SPEC.replace(axes=(Axis("y", 1.0, "wall"), Axis("x", 1.0)))
-    surrogate = make(spec=spec, padding=0.25, **FNO)
+    surrogate = make(spec=spec, **FNO)
     made = export_program(surrogate, tmp_path / "fno.pt2")
     assert made.grid is None, made.reason
     facts = {"pdesurrogate": ""}

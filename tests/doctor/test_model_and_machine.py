@@ -93,6 +93,24 @@ def test_a_machine_that_fits_has_no_problems(compose, tmp_path):
     assert {"SLURM", "W&B"} <= {f.subject for f in findings}
 
 
+@pytest.mark.parametrize(
+    ("count", "has_nccl", "level", "sentence"),
+    [
+        (2, True, "ok", "NCCL: version 2.27.5."),
+        (2, False, "problem", "NCCL: several GPUs need NCCL and this torch is built without"),
+        (1, True, "problem", "CUDA: trainer.devices asks for 2 GPUs a machine and there are 1"),
+    ],
+)
+def test_gpus_are_counted_and_several_need_nccl(compose, monkeypatch, count, has_nccl, level, sentence):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 5))
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: has_nccl)
+    findings = look_at_environment(compose("trainer=gpu", "trainer.devices=2"), {})
+    assert any(sentence in text for text in sentences(findings, level))
+
+
 def test_memory_is_measured_in_a_process_of_its_own(cured):
     """A step holds at least its batch, the weights, their gradients and the two moments of Adam."""
     config = cured("model.width=24", "model.depth=2", "data.batch_size=256")

@@ -13,6 +13,7 @@ import torch
 from pdesurrogate.deploy.devices import choose_device
 from pdesurrogate.evaluation import run as evaluation_run
 from pdesurrogate.evaluation.run import evaluate
+from pdesurrogate.fields import Field
 
 
 @pytest.fixture
@@ -59,6 +60,33 @@ def test_data_with_another_time_step_are_refused_with_both_values(refused, repla
     assert "0.125" in message
     assert "0.25" in message
     assert "dt" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "mine", "theirs"),
+    [
+        (Field("dye"), "('tracer',)", "('dye',)"),
+        (Field("tracer", "kg m-3"), "('1',)", "('kg m-3',)"),
+        (Field("tracer", kind="pseudoscalar"), "scalar", "pseudoscalar"),
+    ],
+)
+def test_other_names_units_and_kinds_are_refused_with_both_sides(
+    refused, replace_waves, wave, spec, field, mine, theirs
+):
+    replace_waves(wave(1, 1)[None], spec=spec.replace(fields=(field,)))
+    message = refused()
+    assert "artifact.pt and the data set" in message
+    assert mine in message
+    assert theirs in message
+
+
+def test_an_empty_test_split_is_refused(refused, monkeypatch):
+    from pdesurrogate.data.store import StoredTrajectories
+
+    monkeypatch.setattr(
+        StoredTrajectories, "num_trajectories", property(lambda _: 0, lambda *_: None), raising=False
+    )
+    assert "is empty; there is nothing to evaluate on" in refused()
 
 
 def test_a_stride_of_two_doubles_the_time_step_of_the_data(refused, waves):
@@ -158,8 +186,10 @@ def test_nan_in_the_truth_stops_with_the_name_of_the_trajectory(configure, monke
         return frames
 
     monkeypatch.setattr(StoredTrajectories, "frames", broken)
+    config = configure()
     with pytest.raises(ValueError, match="test trajectory 2 has NaN"):
-        evaluate(configure())
+        evaluate(config)
+    assert not (Path(config["artifact"]).parent / "evaluation").exists()
 
 
 def test_a_full_disk_leaves_the_older_report_as_it_was(configure, monkeypatch):

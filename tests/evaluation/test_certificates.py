@@ -150,5 +150,5 @@ def test_certificates_are_printed_and_in_the_page(configure):
     assert violations_sentence(evaluation) == ""
     broken = replace(found["shift"], error=0.1, by_model=True)
     page = certificates_table(replace(evaluation, certificates=[broken]))
-    assert '<td class="broken">10.0 %</td>' in page
+    assert '<td class="broken">10.0 %<small>built in</small></td>' in page
     assert "shift (10.0 %)" in violations_sentence(replace(evaluation, certificates=[broken]))

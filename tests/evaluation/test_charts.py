@@ -10,6 +10,7 @@ import torch
 
 from pdesurrogate.evaluation.charts import Scale, Series, line_chart, percent, power_of_ten
 from pdesurrogate.evaluation.pictures import ColourScale
+from pdesurrogate.evaluation.typography import error_text, number_text, property_text, range_text
 
 
 def pixels(svg: str) -> list[tuple[float, float]]:
@@ -85,6 +86,15 @@ def test_numbers_are_written_for_people():
     assert power_of_ten(1e-3) == "10⁻³"
     assert power_of_ten(2e-3) == "0.002"
     assert percent(0.05) == "5 %"
+
+
+def test_errors_at_the_end_of_single_precision_are_no_percentages():
+    assert error_text(0.1234) == "12.3 %"
+    assert error_text(2e-7) == "2.0 × 10⁻⁷"
+    assert range_text(1e-7, 2e-7) == "1.0 × 10⁻⁷–2.0 × 10⁻⁷"
+    assert range_text(0.029, 0.034) == "2.90–3.40 %"
+    assert number_text(8.7e-15) == "8.7 × 10⁻¹⁵"
+    assert property_text(0.0) == "0"
 
 
 def test_colours_diverge_around_zero_only_where_signs_mean_something():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from pdesurrogate.evaluation.cost import LiveTensors
 from pdesurrogate.evaluation.plan import prepare
 from pdesurrogate.evaluation.run import run
+from pdesurrogate.surrogate import Surrogate
 
 
 def evaluated(config):
@@ -134,6 +136,19 @@ def test_cost_counts_real_numbers_and_measures_time(configure, make_artifact):
     assert other.parameters > 4 * 4 * 4 * 3 * 2
     assert 0 < own.ms_per_frame < 1e4
     assert own.grid == (16, 16)
+
+
+def test_a_rollout_of_a_thousand_steps_holds_as_much_as_one_of_ten(make_artifact):
+    surrogate = Surrogate.load(make_artifact(gain=0.0))
+    history, none = torch.ones(1, 1, 1, 16, 16), torch.zeros(1, 0)
+
+    def peak(steps):
+        with LiveTensors() as live:
+            for frame in surrogate.rollout(history, none, steps):
+                assert frame.shape == (1, 1, 16, 16)
+        return live.peak
+
+    assert peak(1000) == peak(10) < 12 * history.numel() * 4
 
 
 def test_evaluating_does_not_poison_the_caches_that_training_needs(configure, make_artifact):

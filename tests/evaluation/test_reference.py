@@ -66,8 +66,84 @@ def test_the_solver_goes_on_from_a_stored_frame_as_it_did_when_it_made_the_data(
     reference = reference_of(section, truth)
     assert isinstance(reference, Reference)
     frames = stored.frames([1], 0, 4)
-    solved = torch.stack(list(reference.solve(frames[:, 0], [1], 3, 0.125)), dim=1)
+    solved = torch.stack(list(reference.forecast(frames[:, 0], [1], 3)), dim=1)
     torch.testing.assert_close(solved, frames[:, 1:], rtol=1e-3, atol=1e-5)
+
+
+SMALL_SETS = {
+    "smoke with a jet": {
+        "kind": "smoke",
+        "grid": [24, 16],
+        "solve_grid": [48, 32],
+        "lengths": [24.0, 16.0],
+        "order": "balanced",
+        "scheme": "second_order",
+        "top": "open",
+        "initial_condition": "clear",
+        "inflow": {"radius": 4.0, "speed": 1.0, "noise": 0.3, "depth": 16.0},
+        "num_frames": 4,
+        "dt_frame": 1.0,
+        "dt": 0.5,
+        "start": 8.0,
+    },
+    "a dam break without discharge": {
+        "kind": "dam_break",
+        "solve_grid": 64,
+        "grid": 32,
+        "num_frames": 5,
+        "dt_frame": 0.2,
+    },
+    "a dam break with discharge": {
+        "kind": "dam_break",
+        "solve_grid": 32,
+        "grid": 32,
+        "num_frames": 5,
+        "dt_frame": 0.2,
+        "has_discharge": True,
+        "boundary": "periodic",
+    },
+    "a sphere of winds over a mountain": {
+        "kind": "spherical_shallow_water",
+        "initial_condition": "random_winds",
+        "fields": ["displacement", "wind"],
+        "orography": "mountain",
+        "truncation": 15,
+        "grid": [33, 64],
+        "nodes": "cell-centred",
+        "num_frames": 4,
+        "dt_frame": 1800.0,
+        "dt": 600.0,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SMALL_SETS)
+def test_every_solver_goes_on_from_frames_and_errs_less_on_finer_grids(name, tmp_path):
+    options = dict(SMALL_SETS[name])
+    generator = GENERATORS.build(options.pop("kind"), **options)
+    generate_splits(generator, tmp_path, {"test": 1}, device="cpu")
+    section = {
+        "kind": "store",
+        "root": str(tmp_path),
+        "splits": {"test": "test.h5"},
+        "generator": SMALL_SETS[name],
+    }
+    data = open_data(section)
+    stored = Truth(data.trajectories("test", data.grid), (0,), 2, torch.device("cpu"))
+    reference = reference_of(section, (stored, data))
+    assert isinstance(reference, Reference), reference
+    runs = solver_curve(reference, stored, stored, 2, enough=0.0)
+    errors = [run.error for run in runs]
+    assert runs[-1].grid == generator.grid
+    if generator.grid == generator.solve_grid:
+        assert errors[-1] < 1e-4
+    assert errors[-1] <= 1.5 * min(errors)
+    assert errors[0] > 3 * errors[-1]
+    twin = twin_errors(reference, stored, 2, size=1e-3)
+    if reference.generator.has_whole_states:
+        assert twin.mean()[0].mean() == pytest.approx(1e-3, rel=1.0)
+    else:
+        assert twin is None
 
 
 def test_errors_fall_with_the_grid_until_they_are_small_enough(section, truth):

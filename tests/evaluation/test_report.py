@@ -11,6 +11,7 @@ import pytest
 
 from pdesurrogate.evaluation.cost_section import pareto_front
 from pdesurrogate.evaluation.film import SCRIPT
+from pdesurrogate.evaluation.paired import paired_table, pairs_of
 from pdesurrogate.evaluation.plan import prepare
 from pdesurrogate.evaluation.report import render
 from pdesurrogate.evaluation.run import evaluate, run
@@ -104,7 +105,7 @@ def test_the_page_can_be_read_without_seeing_it(report):
     assert re.search(r"<th(?=[ >])(?! scope)", page) is None
     assert '<html lang="en">' in page
     tables = page.count('<table class="results"')
-    assert page.count('tabindex="0"') == page.count('role="region"') == tables == 7
+    assert page.count('tabindex="0"') == page.count('role="region"') == tables == 8
 
 
 def test_a_model_has_the_same_colour_in_every_table_and_chart(report):
@@ -235,9 +236,11 @@ def test_results_nc_holds_every_error_under_names_that_xarray_reads(report):
 def test_metrics_json_compares_in_pairs_and_says_for_how_long_a_forecast_can_be_used(report):
     _, folder, _ = report
     content = json.loads((folder / "metrics.json").read_text())
-    pairs = {(c["model"], c["metric"]): c for c in content["comparisons"]}
+    pairs = {(c["model"], c["metric"]): c for c in content["comparisons"] if c["protocol"] == "rollout"}
     assert ("Gain", "relative_l2") not in pairs
     rival = pairs["Persistence", "relative_l2"]
+    assert rival["against"] == "Gain"
+    assert rival["standing"] == "worse"
     rows = {
         r["model"]: r["rollout"]["relative_l2"]["values"]
         for r in content["results"]
@@ -254,6 +257,26 @@ def test_metrics_json_compares_in_pairs_and_says_for_how_long_a_forecast_can_be_
     assert main["further"]["truth beyond"]["fields"] == ["tracer"]
     assert main["further"]["balances"]["fields"] == ["mean tracer", "energy of tracer"]
     assert "why_no_solver" in content
+
+
+def test_every_two_artifacts_are_compared_in_pairs_with_bootstrap_intervals(configure, make_artifact):
+    rivals = [str(make_artifact(f"run{gain}", gain=gain)) for gain in (0.05, 0.2)]
+    evaluation = evaluated(configure(compare=rivals, metrics=[]))
+    labels = [(row.label, against.label) for row, against in pairs_of(evaluation)]
+    assert labels == [
+        ("Gain (run0.05)", "Gain (run)"),
+        ("Gain (run0.2)", "Gain (run)"),
+        ("Persistence", "Gain (run)"),
+        ("Gain (run0.2)", "Gain (run0.05)"),
+    ]
+    table = paired_table(evaluation)
+    rows = re.findall(r'<th scope="row">(.*?)<small>less (.*?)</small></th>(.*?)</tr>', table)
+    assert [row[:2] for row in rows] == labels
+    assert "−5.00" in rows[0][2]  # one step is off by 5 % instead of 10 %
+    assert "errs less" in rows[0][2]
+    assert "+15.0" in rows[3][2]
+    assert "errs more" in rows[3][2]
+    assert "bootstrap interval" in table
 
 
 def test_energy_by_scale_is_the_square_of_the_gain_in_every_range_that_has_energy(configure):
@@ -300,5 +323,11 @@ def test_tables_and_page_go_to_weights_and_biases(configure, monkeypatch):
     columns, rows = logged["accuracy"]
     assert columns == ["model", "grid", "one step", "rollout"]
     assert ["Gain", "16 × 16"] in [row[:2] for row in rows]
-    assert {"cost", "certificates"} <= set(logged)
+    names = {"paired_differences", "other_measures", "scales", "other_samplings", "certificates", "balances"}
+    assert names | {"cost"} <= set(logged)
+    for name in names:
+        heads, rows = logged[name]
+        assert rows
+        assert all(len(row) == len(heads) for row in rows)
+    assert logged["scales"][1][0][0] == "Gain"
     assert str(logged["report"]).startswith("<!doctype html>")

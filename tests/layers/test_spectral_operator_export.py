@@ -80,6 +80,7 @@ def test_an_exported_program_acts_on_grids_that_it_has_not_seen_and_names_no_com
 
 @needs_onnx
 @torch.no_grad()
+@pytest.mark.parametrize("traced", [("wall", "periodic")], ids="-".join, indirect=True)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_an_onnx_program_acts_on_even_and_odd_grids(traced, tmp_path):
     import onnxruntime

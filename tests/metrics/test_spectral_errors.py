@@ -141,11 +141,11 @@ def test_ranges_scale_with_the_grid_and_those_of_pdebench_do_not(square, wave):
     assert errors.by_range["nmse"]["high"].item() == pytest.approx(0.5)
 
 
-def test_fields_with_ends_have_no_spectrum_without_leakage(square):
+def test_ranges_of_pdebench_are_of_waves_alone(square):
     walls = square.replace(axes=(Axis("y", 1.0, "wall", offset=0.5), Axis("x", 1.0)))
     prediction, target = fields((16, 16))
     with pytest.raises(ValueError, match="needs a periodic box"):
-        nmse_spectrum(prediction, target, walls)
+        pdebench_frmse(prediction, target, walls)
 
 
 def test_a_band_with_nothing_but_rounding_of_the_truth_is_told_from_the_others(square):

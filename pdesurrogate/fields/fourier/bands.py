@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .cosine import cosine_multiplicity, cosine_transform
 from .modes import forward_transform, mode_numbers, multiplicity
 
 
@@ -20,15 +21,20 @@ class RadialBands:
     those in ``[b, b + 1)``. Shells are complete up to the smallest Nyquist wavenumber of the axes. Modes beyond it, in
     the corners of the spectral box, share the last bin, so that the bands always add up to the whole field.
 
+    Along axes with ends, cosines ``cos(πk x / L)`` take the place of waves (DCT-II): an even continuation has no jump
+    at the ends, whose ``1/κ`` tail would pass for small scales. Where the field has a slope there, ``1/κ²`` is left.
+
     Attributes:
         grid: grid size per axis.
         lengths: physical extent per axis.
         centred: whether whole wavenumbers are the middles of the bands or their lower ends.
+        has_ends: which axes have ends; none by default.
     """
 
     grid: tuple[int, ...]
     lengths: tuple[float, ...]
     centred: bool = True
+    has_ends: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.grid) != len(self.lengths) or not self.grid:
@@ -59,12 +65,16 @@ class RadialBands:
         return middles * self.spacing
 
     def index(self, device: torch.device | str | None = None) -> Int[Tensor, "*modes"]:
-        """Return the band of every mode of the half spectrum."""
-        ndim = len(self.grid)
+        """Return the band of every mode: cosines of the axes with ends first, then the half spectrum of the others."""
+        ndim, (cosines, waves) = len(self.grid), self._axes()
         squared = torch.zeros((), dtype=torch.float64, device=device)
-        for dim, (n, length) in enumerate(zip(self.grid, self.lengths, strict=True)):
-            k = mode_numbers(n, half=dim == ndim - 1, device=device).to(torch.float64) / length
-            squared = squared + k.square().view(-1, *[1] * (ndim - dim - 1))
+        for place, dim in enumerate([*cosines, *waves]):
+            n, length = self.grid[dim], self.lengths[dim]
+            if dim in cosines:
+                k = torch.arange(n, dtype=torch.float64, device=device) / (2 * length)
+            else:
+                k = mode_numbers(n, half=place == ndim - 1, device=device).to(torch.float64) / length
+            squared = squared + k.square().view(-1, *[1] * (ndim - place - 1))
         below = 0.5 if self.centred else 0.0
         shell = torch.floor(squared.sqrt() * max(self.lengths) + below + 1e-9).to(torch.int64)
         return shell.clamp(max=self.num_complete)
@@ -78,9 +88,28 @@ class RadialBands:
         ndim = len(self.grid)
         if tuple(u.shape[-ndim:]) != self.grid:
             raise ValueError(f"field of shape {tuple(u.shape)} does not end in the grid {self.grid}.")
-        flat = mode_energies(u, ndim).flatten(-ndim)
+        flat = self._energies(u).flatten(-ndim)
         bands = flat.new_zeros((*flat.shape[:-1], self.num_bands))
         return bands.index_add_(-1, self.index(u.device).flatten(), flat)
+
+    def _axes(self) -> tuple[list[int], list[int]]:
+        """Return which axes take cosines and which take waves."""
+        has_ends = self.has_ends or (False,) * len(self.grid)
+        chosen = [dim for dim, ends in enumerate(has_ends) if ends]
+        return chosen, [dim for dim in range(len(self.grid)) if dim not in chosen]
+
+    def _energies(self, u: Float[Tensor, "*lead_and_space"]) -> Float[Tensor, "*lead_and_modes"]:
+        """Return the mean square of every mode in the order of `index`."""
+        ndim, (cosines, waves) = len(self.grid), self._axes()
+        if not cosines:
+            return mode_energies(u, ndim)
+        dims = [dim - ndim for dim in cosines]
+        u = cosine_transform(u.to(torch.float64), dims)
+        for dim in dims:
+            weights = cosine_multiplicity(u.shape[dim]).to(u.device).rsqrt()
+            u = u * weights.view(-1, *[1] * (-dim - 1))
+        u = u.movedim(dims, list(range(-ndim, len(dims) - ndim)))
+        return mode_energies(u, len(waves)) if waves else u.square()
 
 
 def mode_energies(u: Float[Tensor, "*lead_and_space"], ndim: int) -> Float[Tensor, "*lead_and_modes"]:
