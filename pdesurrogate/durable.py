@@ -58,7 +58,7 @@ def durable_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     beside = final if final.is_dir() else final.parent
-    temporary = beside / f".{final.absolute().name}.{os.getpid()}.tmp"
+    temporary = beside / f".{final.absolute().name}.{os.getpid()}.part"
     try:
         temporary.mkdir()
         yield temporary
