@@ -225,12 +225,18 @@ def _prepare_arguments(command: str) -> None:
 
         earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]
         kept = [o for o in earlier if o.split("=", 1)[0] not in {"resume", *given}]
-        os.environ[_RUN_ID] = folder.resolve().name
-        sys.argv[1:] = [*kept, *sys.argv[1:], f"hydra.run.dir={folder}"]
+        place = folder.resolve()
+        is_of_a_sweep = (place.parent / "multirun.yaml").is_file()
+        os.environ[_RUN_ID] = place.parent.name if is_of_a_sweep else place.name
+        alone = ["hydra.mode=RUN"] if is_of_a_sweep else []
+        sys.argv[1:] = [*kept, *sys.argv[1:], f"hydra.run.dir={folder}", *alone]
     elif (name := given.get("run_id")) and (Path("runs") / name / "checkpoints").is_dir():
         raise ValueError(
             f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
         )
+    elif sweep := given.get("sweep"):  # the same command is the same sweep, and goes on where it stopped
+        words = sorted(a for a in sys.argv[1:] if not a.startswith("-"))
+        os.environ.setdefault(_RUN_ID, f"{sweep}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}")
 
 
 def _fail(message: str) -> None:

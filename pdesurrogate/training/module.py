@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..surrogate import Surrogate
 from .amplitude_loss import AmplitudeLoss
 from .captured_step import CapturedStep
 from .optimisation import Optimisation
+from .sharded import shard, whole
 from .unrolls import ChangingUnroll, Unroll
 
 Metric = Callable[[Tensor, Tensor, DataSpec], Tensor]
@@ -64,6 +66,12 @@ class SurrogateTraining(lightning.LightningModule):
         self._skipped: Tensor | None = None  # steps that the device did not take, since the last look
         self._sums: dict[str, Tensor] = {}
 
+    def configure_model(self) -> None:
+        """Train a copy whose weights are shares where the strategy asks for it; the surrogate itself stays whole."""
+        if self.device_mesh is not None:
+            self.surrogate = copy.deepcopy(self.surrogate)
+            shard(self.surrogate.model, self.device_mesh["data_parallel"])
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Decide whether this batch takes its step in the graph; a smaller last one does not."""
         if self.capture and self._captured is None:
@@ -95,7 +103,7 @@ class SurrogateTraining(lightning.LightningModule):
         if self._looks_at_every_loss or not optimizer.param_groups[0].get("fused"):
             return
         gradients = [p.grad for p in self.surrogate.parameters() if p.grad is not None]
-        unusable = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
+        unusable = (~torch.isfinite(whole(torch.nn.utils.get_total_norm(gradients)))).float()
         optimizer.found_inf = unusable  # type: ignore[attr-defined]  # read by the fused update
         self._skipped = unusable if self._skipped is None else self._skipped + unusable
 
@@ -150,7 +158,7 @@ class SurrogateTraining(lightning.LightningModule):
         """
         checkpoint["torch_rng_state"] = torch.get_rng_state()
         for state in checkpoint.get("optimizer_states", []):
-            for group in state["param_groups"]:
+            for group in state.get("param_groups", ()):  # shares are put together in the first process only
                 group |= {"lr": float(group["lr"]), "capturable": False}
         for schedule in checkpoint.get("lr_schedulers", []):
             schedule["_last_lr"] = [float(lr) for lr in schedule["_last_lr"]]

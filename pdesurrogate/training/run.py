@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..data.datamodule import TrajectoryDataModule
@@ -26,12 +27,15 @@ from ..version import __version__
 from . import UNROLLS
 from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast, TrainingInterrupted
+from .double import DoubleBatches
 from .forecasts import ForecastFigures
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .out_of_memory import explain_out_of_memory
+from .processes import build_strategy, check_processes
 from .progress import ConsoleProgress
+from .pruning import Pruning
 from .region_parallel import RegionParallel, region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, Fitted, StagedRun, require_same_stages
@@ -57,6 +61,7 @@ def train(config: dict[str, Any]) -> float:
         KeyboardInterrupt: on Ctrl-C, after the state has been saved; says how to go on.
     """
     load_plugins(config.get("plugins", []))
+    check_processes(config["trainer"], config["data"].get("batch_size", 16))
     run_dir = _from_here(Path(config["run_dir"]))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
@@ -76,6 +81,7 @@ def train(config: dict[str, Any]) -> float:
         loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)
     require_regions(surrogate.model, config["model"]["kind"], group_size)
+    build_strategy(config["trainer"], surrogate.model, config["model"]["kind"])
     if isinstance(loss, AmplitudeLoss):
         loss.check(surrogate.model, unroll)
     resumed = _resumed_folder(config, surrogate)
@@ -119,7 +125,7 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     model = MODELS.build(kind, data.spec, history, horizon, **options)
     settings = {**config, "model": {"kind": kind, **options}}
     provenance = {
-        "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume"}},
+        "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume", "pruning"}},
         "data": {"name": data.dataset.name, "checksum": data.dataset.splits["train"].checksum()},
         "training_grid": list(data.grid),
         "versions": {"pdesurrogate": __version__, "torch": str(torch.__version__)},
@@ -257,11 +263,13 @@ def _fit(
     for logger in loggers:
         logger.stage = stage
     last = None if resumed is None else resumed / stage / LAST
-    trainer = _build_trainer(config, run_dir, loggers, stage, epochs)
+    surrogate, kind = module.surrogate, config["model"]["kind"]
+    strategy = build_strategy(config["trainer"], surrogate.model, kind)
+    trainer = _build_trainer(config, run_dir, loggers, strategy, stage, epochs)
     try:
         checkpoint = str(last) if last is not None and last.is_file() else None
-        kind, batch_size = config["model"]["kind"], config["data"].get("batch_size", 1)
-        with explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size):
+        batch_size = config["data"].get("batch_size", 1)
+        with explain_out_of_memory(surrogate.model, kind, data.grid, batch_size):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except TrainingInterrupted as stop:
         raise KeyboardInterrupt(str(stop)) from None
@@ -269,14 +277,23 @@ def _fit(
     trainer.strategy.barrier("best checkpoint written")
     weights = read_plain(best.best_model_path)["state_dict"]
     prefix = "surrogate."
-    module.surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+    surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
     return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
 
 
 def _build_trainer(
-    config: Mapping[str, Any], run_dir: Path, loggers: Sequence[InStages], stage: str, epochs: int | None
+    config: Mapping[str, Any],
+    run_dir: Path,
+    loggers: Sequence[InStages],
+    strategy: str | Strategy,
+    stage: str,
+    epochs: int | None,
 ) -> lightning.Trainer:
-    settings = {k: v for k, v in config["trainer"].items() if k not in {"capture", "region_parallel"}}
+    settings = {
+        k: v for k, v in config["trainer"].items() if k not in {"capture", "region_parallel", "strategy"}
+    }
+    if is_double := settings["precision"] == "64-true":
+        settings.pop("precision")
     group_size = region_parallel_size(config["trainer"])
     folder = run_dir / CHECKPOINTS / stage
     if epochs is not None:
@@ -294,14 +311,16 @@ def _build_trainer(
         ForecastFigures(run_dir / "figures" / stage, every=settings.pop("figure_every")),
         KeepLast(folder, settings.pop("checkpoint_minutes"), f"python train.py resume={run_dir}"),
         *([RegionParallel(group_size)] if group_size > 1 else []),
+        *([Pruning(**config["pruning"])] if config.get("pruning") and not stage else []),
     ]
     return lightning.Trainer(
         gradient_clip_val=settings.pop("gradient_clip"),
         check_val_every_n_epoch=settings.pop("validate_every"),
         log_every_n_steps=settings.pop("log_every"),
+        strategy=strategy,
         logger=list(loggers) or False,
         callbacks=callbacks,
-        plugins=[DurableCheckpointIO()],
+        plugins=[DurableCheckpointIO(), *([DoubleBatches()] if is_double else [])],
         default_root_dir=run_dir,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -25,6 +25,7 @@ FLOORS = {
     "evaluation": 5,
     "doctor": 5,
     "config_errors": 6,
+    "sweeps": 6,
     "cli": 7,
 }
 # Doors that open upwards, each with its reason and whether it may stand at the top of a file.
