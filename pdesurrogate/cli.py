@@ -214,7 +214,7 @@ def _prepare_arguments(command: str) -> None:
         return
     given = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a and not a.startswith("-"))
     if given.get("resume", "null") != "null":
-        folder = Path(given["resume"])
+        folder = Path(given["resume"].strip("'\""))
         saved = folder / ".hydra" / "overrides.yaml"
         if not saved.is_file():
             raise FileNotFoundError(
@@ -234,7 +234,9 @@ def _prepare_arguments(command: str) -> None:
         raise ValueError(
             f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
         )
-    elif sweep := given.get("sweep"):  # the same command is the same sweep, and goes on where it stopped
+    elif (
+        sweep := given.get("sweep", "none")
+    ) != "none":  # the same command is the same sweep, and goes on where it stopped
         words = sorted(a for a in sys.argv[1:] if not a.startswith("-"))
         os.environ.setdefault(_RUN_ID, f"{sweep}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}")
 

@@ -64,7 +64,9 @@ class Pruning(lightning.Callback):
         if self._trial is None:
             import optuna
 
-            pruner = optuna.pruners.MedianPruner(n_startup_trials=self._against, n_warmup_steps=self._after)
+            pruner = optuna.pruners.MedianPruner(
+                n_startup_trials=self._against, n_warmup_steps=self._after + 1
+            )
             study = optuna.load_study(storage=self._storage, study_name=self._study, pruner=pruner)
             self._trial = optuna.trial.Trial(study, study.trials[self._number]._trial_id)
         return self._trial

@@ -29,7 +29,7 @@ from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast, TrainingInterrupted
 from .double import DoubleBatches
 from .forecasts import ForecastFigures
-from .loggers import InStages, build_loggers, log_artifact, log_stage
+from .loggers import InStages, build_loggers, log_artifact, log_stage, watch
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .out_of_memory import explain_out_of_memory
@@ -266,6 +266,7 @@ def _fit(
     surrogate, kind = module.surrogate, config["model"]["kind"]
     strategy = build_strategy(config["trainer"], surrogate.model, kind)
     trainer = _build_trainer(config, run_dir, loggers, strategy, stage, epochs)
+    watch(loggers, surrogate.model, config["trainer"]["log_every"])
     try:
         checkpoint = str(last) if last is not None and last.is_file() else None
         batch_size = config["data"].get("batch_size", 1)
@@ -377,6 +378,6 @@ def _finish(
     surrogate.provenance["metrics"] = {MONITOR: score}
     surrogate.provenance["steps"] = steps
     path = save_artifact(surrogate, run_dir / "artifact.pt")
-    log_artifact(loggers, path, {MONITOR: score})
+    log_artifact(loggers, path, surrogate.provenance)
     log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
     log.info("Next: python evaluate.py artifact=%s", path)
