@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,11 @@ class RankedSweeper(BasicSweeper):
         for number, overrides in runs:
             self._require_same(number, overrides)
         batch = [self._placed(number, overrides) for number, overrides in runs]
-        self.validate_batch_is_legal(batch)
         launcher: Any = self.launcher
-        with _as_single_run(batch[0]) if isinstance(launcher, BasicLauncher) else contextlib.nullcontext():
+        here = isinstance(launcher, BasicLauncher)
+        if not here:  # where a mistake would be noticed late
+            self.validate_batch_is_legal(batch)
+        with _as_single_run(batch[0]) if here else contextlib.nullcontext():
             results = launcher.launch(batch, initial_job_idx=runs[0][0])
         found = []
         for result in results:
@@ -163,7 +165,7 @@ class StudySweeper(RankedSweeper):
 
     def __init__(
         self,
-        params: dict[str, str],
+        params: Mapping[str, str],
         num_trials: int,
         parallel: int,
         seed: int,
@@ -171,7 +173,7 @@ class StudySweeper(RankedSweeper):
         prune_after: int | None,
         prune_against: int,
     ) -> None:
-        super().__init__(max_batch_size=parallel, params=params)
+        super().__init__(max_batch_size=parallel, params=dict(params))
         for name, value in (("num_trials", num_trials), ("parallel", parallel)):
             if value < 1:
                 raise ValueError(f"hydra.sweeper.{name} is {value}; give at least 1.")

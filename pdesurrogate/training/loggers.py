@@ -115,11 +115,16 @@ def wandb_id(run_dir: Path) -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8").strip()
     identifier = secrets.token_hex(4)
-    if rank_zero_only.rank == 0:
+    if _is_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         with durable_write(path) as temporary:
             temporary.write_text(f"{identifier}\n", encoding="utf-8")
     return identifier
+
+
+def _is_first() -> bool:
+    """Return whether this is the process of rank 0, as far as is known before the processes meet."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _group(run_id: str) -> str:
@@ -137,7 +142,7 @@ def watch(loggers: Sequence[InStages], model: nn.Module, every: int) -> None:
         every: steps between entries.
     """
     for logger in loggers:
-        if isinstance(logger, StagedWandbLogger) and logger.watched and rank_zero_only.rank == 0:
+        if isinstance(logger, StagedWandbLogger) and logger.watched and _is_first():
             logger.experiment.unwatch(model)  # of the stage before
             logger.watch(model, log=logger.watched, log_freq=every, log_graph=False)
 

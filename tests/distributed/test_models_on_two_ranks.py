@@ -21,6 +21,7 @@ from pdesurrogate.data.store import StoreWriter
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.fields.spherical.grid import spherical_axes
 from pdesurrogate.models import MODELS
+from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.run import train
 
 SCRIPT = Path(__file__).with_name("train_models.py")
@@ -96,6 +97,8 @@ def configured(kind, options, strategy, run_dir, stores):
         "trainer.log_every=1",
         "trainer.gradient_clip=0.1",
         "optim.lr=1e-2",
+        "optim.schedule=constant",  # so that half of a run is the first half of a whole one
+        "optim.warmup=0",
         "run_id=test",
         f"run_dir={run_dir}",
     ]
@@ -114,8 +117,13 @@ def runs(tmp_path_factory, stores, repository):
         for name, strategy in [*((name, "auto") for name in MODELS_HERE), *CASES]
     }
     configs = {key: configured(*MODELS_HERE[key[0]], key[1], place, stores) for key, place in places.items()}
+    one_then_two, two_then_one = folder / "one_then_two", folder / "two_then_one"
+    train(half(configured("fno", FNO, "auto", one_then_two, stores)))
+    together = [configs[case] for case in CASES]
+    together += [configured("fno", FNO, "fsdp", one_then_two, stores) | {"resume": str(one_then_two)}]
+    together += [half(configured("fno", FNO, "fsdp", two_then_one, stores))]
     request = folder / "request.json"
-    request.write_text(json.dumps({"configs": [configs[case] for case in CASES]}))
+    request.write_text(json.dumps({"configs": together}))
     command = [sys.executable, str(SCRIPT), str(request)]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as pair:
@@ -127,7 +135,13 @@ def runs(tmp_path_factory, stores, repository):
         finally:
             pair.kill()
     assert pair.returncode == 0, errors[-3000:]
-    return places
+    train(configured("fno", FNO, "auto", two_then_one, stores) | {"resume": str(two_then_one)})
+    return places | {("fno", "one then two"): one_then_two, ("fno", "two then one"): two_then_one}
+
+
+def half(config):
+    """The first of the two epochs."""
+    return config | {"trainer": config["trainer"] | {"max_epochs": 1}}
 
 
 def logged(run):
@@ -155,3 +169,25 @@ def test_two_processes_have_the_losses_metrics_and_weights_of_one(name, strategy
     assert alone.keys() == together.keys()
     for key, value in alone.items():
         torch.testing.assert_close(together[key], value, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["one then two", "two then one"])
+def test_shares_and_whole_weights_go_on_from_the_checkpoints_of_each_other(name, runs):
+    whole, parts = checkpoint(runs["fno", "auto"]), checkpoint(runs["fno", name])
+    assert whole["global_step"] == parts["global_step"] == 4
+    for key, value in whole["state_dict"].items():
+        torch.testing.assert_close(parts["state_dict"][key], value, rtol=1e-8, atol=1e-10)
+    one, two = (c["optimizer_states"][0] for c in (whole, parts))
+    assert one["state"].keys() == two["state"].keys()
+    for index, moments in one["state"].items():
+        torch.testing.assert_close(two["state"][index], moments, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_the_artifact_of_a_sharded_training_has_the_whole_best_weights(name, runs):
+    run = runs[name, "fsdp"]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    saved = Surrogate.load(run / "artifact.pt").state_dict()
+    assert saved.keys() == {key.removeprefix("surrogate.") for key in best}
+    for key, value in saved.items():
+        torch.testing.assert_close(best[f"surrogate.{key}"].to(value.dtype), value)
