@@ -10,8 +10,6 @@ from typing import Any
 from .summary import FAILED, FINISHED, PRUNED, Outcome
 
 STUDY = "study.db"
-PRUNED_AT = "pruned_at_epoch"
-"""Attribute of a trial that was stopped early."""
 
 
 class Study:
@@ -61,6 +59,8 @@ class Study:
     def tell(self, number: int, score: float) -> None:
         """Note the score of a trial; NaN is a failure, and a trial that was stopped early stays so."""
         from optuna.trial import TrialState
+
+        from ..training.pruning import PRUNED_AT
 
         if PRUNED_AT in self._study.trials[number].user_attrs:
             self._study.tell(number, state=TrialState.PRUNED)

@@ -10,6 +10,7 @@ import lightning
 log = logging.getLogger(__name__)
 
 PRUNED_AT = "pruned_at_epoch"
+"""Attribute of a trial that was stopped early."""
 
 
 class Pruning(lightning.Callback):

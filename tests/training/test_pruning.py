@@ -1,8 +1,8 @@
 import pytest
 
 from pdesurrogate.surrogate import Surrogate
-from pdesurrogate.sweeps.study import PRUNED_AT, Study, interval
-from pdesurrogate.training import pruning
+from pdesurrogate.sweeps.study import Study, interval
+from pdesurrogate.training.pruning import PRUNED_AT
 from pdesurrogate.training.run import train
 
 
@@ -26,7 +26,3 @@ def test_a_trial_that_is_worse_than_the_others_stops_early_with_an_artifact(comp
     surrogate = Surrogate.load(tmp_path / "run" / "artifact.pt")
     assert surrogate.provenance["steps"] == 2
     assert "pruning" not in surrogate.provenance["config"]
-
-
-def test_the_study_knows_what_the_callback_writes():
-    assert pruning.PRUNED_AT == PRUNED_AT
