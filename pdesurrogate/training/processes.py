@@ -46,6 +46,11 @@ def check_processes(trainer: Mapping[str, Any], batch_size: int) -> None:
             "trainer.strategy=fsdp shares the weights out over processes, and trainer.devices times trainer.num_nodes "
             "is 1. Use more devices, or trainer.strategy=auto."
         )
+    if trainer["strategy"] == "fsdp" and size > 1:
+        raise ValueError(
+            f"trainer.strategy=fsdp shares the weights out and trainer.region_parallel={size} the regions of a sample; "
+            "they do not go together. Use trainer.strategy=ddp, or trainer.region_parallel=1."
+        )
     groups = processes // size
     if batch_size % groups:
         raise ValueError(

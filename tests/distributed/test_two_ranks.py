@@ -83,20 +83,3 @@ def test_two_ranks_have_the_losses_metrics_and_weights_of_one(tmp_path, data_roo
     assert sorted(p.name for p in (tmp_path / "two" / "runs").iterdir()) == ["run"]
     assert (two / "artifact.pt").is_file()
     assert [p.name for p in (two / "csv").iterdir()] == ["version_0"]
-
-
-def test_two_ranks_boost_a_model_as_one_does(tmp_path, data_root):
-    terms = (
-        "model=specboost", "+model.base_options.width=4", "+model.base_options.depth=1",
-        "+model.base_options.num_modes=6",
-    )  # fmt: skip
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    one = train(tmp_path / "one", data_root, *terms, "trainer.max_epochs=1")
-    two = train(tmp_path / "two", data_root, *terms, *TWO, "trainer.max_epochs=1")
-    for stage in ("stage1", "stage2"):
-        for name in ("train/loss", "valid/relative_l2", "valid/nmse/high"):
-            assert logged(one, f"{stage}/{name}")
-            assert logged(two, f"{stage}/{name}") == pytest.approx(logged(one, f"{stage}/{name}"), rel=1e-4)
-    assert (two / "artifact.pt").is_file()
-    assert [p.name for p in (two / "csv").iterdir()] == ["version_0"]

@@ -25,6 +25,11 @@ TWO = {**ALONE, "devices": 2, "strategy": "ddp"}
         ({"devices": []}, 4, r"trainer.devices is \[\]; give their number"),
         ({"devices": "two"}, 4, r"trainer.devices is 'two'; give their number"),
         ({"strategy": "fsdp"}, 4, r"shares the weights out over processes, and .* is 1. Use more devices"),
+        (
+            {"devices": 2, "strategy": "fsdp", "region_parallel": 2},
+            4,
+            r"they do not go together. Use trainer",
+        ),
         ({"devices": 2}, 5, r"data.batch_size is 5, .* and 2 share a batch out .* such as data.batch_size=4"),
         ({"devices": 2, "num_nodes": 3}, 16, r"and 6 share a batch out .* such as data.batch_size=18"),
         ({"devices": 4, "region_parallel": 2}, 3, r"and 2 share a batch out .* over trainer.region_parallel"),
