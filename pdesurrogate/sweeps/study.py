@@ -25,8 +25,7 @@ class Study:
         random_trials: how many are drawn at random before the estimator has a say.
 
     Raises:
-        ModuleNotFoundError: where Optuna is not installed, saying how to get it.
-        ValueError: if the file is of other options.
+        ValueError: where Optuna is not installed, saying how to get it, and if the file is of other options.
     """
 
     def __init__(self, folder: Path, space: Mapping[str, Any], *, seed: int, random_trials: int) -> None:
@@ -88,12 +87,12 @@ def import_optuna() -> Any:
     """Return the library, which speaks of warnings and errors only.
 
     Raises:
-        ModuleNotFoundError: saying how to install it.
+        ValueError: where it is not installed, saying how to get it.
     """
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise ValueError(
             "sweep=optuna needs the package optuna. Install it with: pip install 'pdesurrogate[sweep]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -7,6 +7,7 @@ same command: what is finished is kept, and a run that was interrupted goes on f
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from omegaconf import OmegaConf
 from .study import Study, choice, interval
 from .summary import FAILED, FINISHED, Outcome, read_summary, summary_text, write_summary
 
+log = logging.getLogger(__name__)
+
 _NOT_OF_A_RUN = ("resume", "pruning")
 """Options that a run is started with and that do not tell it from others."""
 _MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -29,7 +32,14 @@ _MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE
 
 
 class RankedSweeper(BasicSweeper):
-    """Runs that are numbered, can be gone on with, and end in a summary."""
+    """Runs that are numbered, can be gone on with, and end in a summary.
+
+    A run that fails stops no other one; its error is raised at the end.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
+        super().__init__(max_batch_size, dict(params or {}))
+        self._errors: list[Exception] = []
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is left to be run; write and print the summary.
@@ -53,6 +63,8 @@ class RankedSweeper(BasicSweeper):
         outcomes = self.runs(overrides)
         write_summary(self.folder, outcomes)
         sys.stdout.write(f"\n{summary_text(self.folder, outcomes)}\n")
+        if self._errors:
+            raise self._errors[0]
         return outcomes
 
     def runs(self, overrides: Sequence[Override]) -> list[Outcome]:
@@ -82,8 +94,9 @@ class RankedSweeper(BasicSweeper):
         found = []
         for result in results:
             failed = result.status.name != "COMPLETED" or result.return_value is None
-            if failed and isinstance(error := result._return_value, BaseException):
-                sys.stderr.write(f"\nerror: {error}\n")
+            if failed and isinstance(error := result._return_value, Exception):
+                log.error("a run failed: %s", error)
+                self._errors.append(error)
             found.append(float("nan") if failed else float(result.return_value))
         return found
 
@@ -173,7 +186,7 @@ class StudySweeper(RankedSweeper):
         prune_after: int | None,
         prune_against: int,
     ) -> None:
-        super().__init__(max_batch_size=parallel, params=dict(params))
+        super().__init__(parallel, params)
         for name, value in (("num_trials", num_trials), ("parallel", parallel)):
             if value < 1:
                 raise ValueError(f"hydra.sweeper.{name} is {value}; give at least 1.")
@@ -223,6 +236,8 @@ def _as_single_run(overrides: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv[:] = command
+        if (wandb := sys.modules.get("wandb")) and wandb.run is not None:
+            wandb.finish()  # or the next run would be logged into this one
         if (torch := sys.modules.get("torch")) and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         for key, value in environment.items():

@@ -20,16 +20,18 @@ STRATEGIES = ("auto", "ddp", "fsdp")
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 
-def check_processes(trainer: Mapping[str, Any], batch_size: int) -> None:
+def check_processes(trainer: Mapping[str, Any], batch_size: int, ema: float | None = None) -> None:
     """Refuse processes that cannot run or share a batch out, as far as one process can know it.
 
     Args:
         trainer: the section of that name.
         batch_size: windows of a batch over all processes.
+        ema: decay of averaged weights; None for none.
 
     Raises:
-        ValueError: for an unknown strategy or accelerator, devices that do not exist, a single process with
-            ``strategy=fsdp``, a batch that cannot be shared out equally, or a port that another program uses.
+        ValueError: for an unknown strategy or accelerator, devices that do not exist, a single process, shared regions
+            or averaged weights with ``strategy=fsdp``, a batch that cannot be shared out equally, or a port that
+            another program uses.
     """
     for key, allowed in (("strategy", STRATEGIES), ("accelerator", ACCELERATORS)):
         if trainer[key] not in allowed:
@@ -38,6 +40,11 @@ def check_processes(trainer: Mapping[str, Any], batch_size: int) -> None:
                 f"{', '.join(allowed)}."
             )
     _require_devices(trainer)
+    if trainer["strategy"] == "fsdp" and ema is not None:
+        raise ValueError(
+            f"optim.ema={ema} averages whole weights and trainer.strategy=fsdp shares them out; they do not go "
+            "together. Use trainer.strategy=ddp, or optim.ema=null."
+        )
     size, processes = region_parallel_size(trainer), num_processes(trainer)
     if processes is None:  # known once they run
         return

@@ -61,7 +61,7 @@ def train(config: dict[str, Any]) -> float:
         KeyboardInterrupt: on Ctrl-C, after the state has been saved; says how to go on.
     """
     load_plugins(config.get("plugins", []))
-    check_processes(config["trainer"], config["data"].get("batch_size", 16))
+    check_processes(config["trainer"], config["data"].get("batch_size", 16), config["optim"].get("ema"))
     run_dir = _from_here(Path(config["run_dir"]))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))

@@ -15,11 +15,13 @@ Zhao et al. 2023, arXiv:2304.11277; torch's second implementation, ``torch.distr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.constants import default_pg_timeout
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
@@ -35,10 +37,13 @@ class FullySharded(ModelParallelStrategy):
     """Lightning's strategy for sharded models, with all processes along one axis and checkpoints in one plain file.
 
     A checkpoint has the keys, shapes and types that one of a single process has, so that either resumes the other's.
+
+    Args:
+        timeout: how long a process waits for the others.
     """
 
-    def __init__(self) -> None:
-        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+    def __init__(self, timeout: timedelta = default_pg_timeout) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout)
 
     def setup_environment(self) -> None:
         """Form the group of all processes."""

@@ -20,8 +20,7 @@ class Trainer:
 
     def __init__(self):
         self.asked = []
-        self.killed_at = None
-        self.refuses_width = None
+        self.killed_at = self.breaks_at = self.refuses_width = None
 
     def train(self, config):
         width = config["model"]["width"]
@@ -31,6 +30,8 @@ class Trainer:
             os.makedirs(checkpoints)  # noqa: PTH103
             open(os.path.join(checkpoints, "last.ckpt"), "w").close()  # noqa: PTH118, PTH123
             raise KeyboardInterrupt
+        if len(self.asked) - 1 == self.breaks_at:
+            raise RuntimeError("broken")
         if width == self.refuses_width:
             raise ValueError(f"width {width} is refused")
         return (math.log10(config["optim"]["lr"]) + 3) ** 2 + 1 / width
@@ -151,6 +152,22 @@ def test_other_ranges_are_another_study(tmp_path):
         Study(tmp_path, {"lr": interval(1, 3, [])}, seed=0, random_trials=6)
     with pytest.raises(ValueError, match=r"unknown tag 'logarithm'. Allowed: log"):
         interval(1, 3, ["logarithm"])
+
+
+def test_without_optuna_a_study_says_how_to_get_it(command, trainer, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SystemExit):
+        command("sweep=optuna")
+    assert "pip install 'pdesurrogate[sweep]'" in capsys.readouterr().err
+    assert trainer.asked == []
+
+
+def test_a_run_that_breaks_stops_no_other_and_is_told_at_the_end(command, trainer, capsys, tmp_path):
+    trainer.breaks_at = 0
+    with pytest.raises(RuntimeError, match="broken"):
+        command("--multirun", "model.width=2,4", "run_id=mine")
+    with (tmp_path / "runs" / "mine" / "summary.csv").open() as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["finished", "failed"]
 
 
 def test_a_sweep_of_several_processes_is_started_by_one(command, trainer, capsys, monkeypatch):

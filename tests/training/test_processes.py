@@ -40,6 +40,14 @@ def test_processes_that_cannot_work_together_are_refused(changes, batch_size, me
         check_processes({**ALONE, **changes}, batch_size)
 
 
+def test_shares_are_not_averaged():
+    check_processes(TWO, 4, ema=0.99)
+    with pytest.raises(
+        ValueError, match=r"optim.ema=0.99 averages whole weights .* Use trainer.strategy=ddp"
+    ):
+        check_processes({**TWO, "strategy": "fsdp"}, 4, ema=0.99)
+
+
 def test_what_can_work_is_not_refused():
     check_processes(ALONE, 3)
     check_processes(TWO, 2)
