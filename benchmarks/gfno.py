@@ -4,7 +4,8 @@
     python -m benchmarks.gfno group=p4m num_modes=64 grid=96 width=7 batch=4 history=2 release=FOLDER name=gfno_p4m
 
 ``FOLDER`` holds the authors' models, ``OpenPDE/G-FNO/models`` of github.com/divelab/AIRS with ``utils.py`` beside it;
-it is imported and run as it is. Without it the step is timed against the FNO alone. The release has no weights of ours:
+it is imported and run as it is, and so is its FNO, with about as many parameters. Without it the step is timed against
+our FNO alone. The release has no weights of ours:
 its model is checked to have as many parameters as ours with ``reproduce_release=true``, and its output to turn with its
 input as ours does. Grids are square, as ours must be; on others the release is not equivariant (its positions are off
 the centre there).
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,8 @@ from .record import Record, check_name
 OURS = "pdesurrogate"
 PLAIN = "pdesurrogate, fno"
 RELEASE = "G-FNO, the authors' code"
+RELEASE_FNO = "FNO, the authors' code"
+NOT_EQUIVARIANT = (PLAIN, RELEASE_FNO)
 SPEC = DataSpec((Field("u"),), (Axis("y", 1.0), Axis("x", 1.0)), 1.0)
 EQUIVARIANCE = {"full": 1e-4, "tf32": 2e-2}
 """Allowed equivariance error by the arithmetic of products."""
@@ -108,7 +112,7 @@ def main(words: Sequence[str]) -> None:
         record.add("equality", check(options, models))
         runs = {name: _step(model, call, history, target) for name, (model, call) in models.items()}
         if device.type == "cuda":
-            ours = {name: pair for name, pair in models.items() if name != RELEASE}
+            ours = {name: pair for name, pair in models.items() if name in (OURS, PLAIN)}
             graphs, reasons = steps_or_reasons(
                 {name + GRAPH: partial(_graph, *pair, history, target) for name, pair in ours.items()}
             )
@@ -150,6 +154,8 @@ def contestants(options: GroupOptions) -> dict[str, tuple[nn.Module, Callable[[T
         if counts[0] != counts[1]:
             raise NotEqualError(f"the release has {counts[0]} parameters and ours of its size {counts[1]}.")
         found[RELEASE] = theirs, _theirs(theirs)
+        their_fno = _release_fno(options, num_real_parameters(ours))
+        found[RELEASE_FNO] = their_fno, _theirs(their_fno)
     return found
 
 
@@ -163,7 +169,7 @@ def check(
     """
     errors = []
     for name, (_, call) in models.items():
-        if name == PLAIN:
+        if name in NOT_EQUIVARIANT:
             continue
         # Positions are symmetric about the middle of the array in the release, and about that of the box in ours.
         offset = 0.5 if name == RELEASE else 0.0
@@ -194,13 +200,8 @@ def _theirs(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _release(options: GroupOptions) -> nn.Module:
-    """Import the authors' module from its folder and build the model of these sizes."""
-    sys.path.insert(0, options.release)
-    try:
-        module = importlib.import_module("models.GFNO")
-    finally:
-        sys.path.remove(options.release)
-    model: nn.Module = module.GFNO2d(
+    """Build the authors' model of these sizes."""
+    model: nn.Module = _imported(options, "models.GFNO").GFNO2d(
         num_channels=1,
         modes=options.num_modes // 2,
         width=options.width,
@@ -209,6 +210,26 @@ def _release(options: GroupOptions) -> nn.Module:
         grid_type="symmetric",
     )
     return model
+
+
+def _release_fno(options: GroupOptions, parameters: int) -> nn.Module:
+    """Build the authors' FNO of the width at which its number of parameters comes closest."""
+    modes, kind = options.num_modes // 2, _imported(options, "models.FNO").FNO2d
+    best: nn.Module = kind(1, modes, modes, 1, options.history, "symmetric")
+    for width in range(2, 1000):
+        model = kind(1, modes, modes, width, options.history, "symmetric")
+        if abs(num_real_parameters(model) - parameters) > abs(num_real_parameters(best) - parameters):
+            break
+        best = model
+    return best
+
+
+def _imported(options: GroupOptions, name: str) -> ModuleType:
+    sys.path.insert(0, options.release)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(options.release)
 
 
 def _graph(

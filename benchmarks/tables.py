@@ -111,6 +111,8 @@ def _cell(row: Mapping[str, Any] | None) -> str:
         text += f", **{row['speedup']['median']:.2f}x** ({low:.2f} to {high:.2f})"
     if "of the byte floor" in row:
         text += f", {row['of the byte floor']:.2f} of the byte floor"
+    if "data wait" in row:
+        text += f", {100 * row['data wait']['median']:.2g} % of it waiting for data"
     return text
 
 

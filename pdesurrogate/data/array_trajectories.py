@@ -114,6 +114,9 @@ class ArrayTrajectories:
         self._frame_numbers = np.asarray(
             range(self.num_frames) if frame_numbers is None else frame_numbers, dtype=np.int64
         )
+        steps = np.unique(np.diff(self._frame_numbers))
+        self._even_step = int(steps[0]) if len(steps) == 1 and steps[0] > 0 else None
+        self._axis_names, self._channel_names = spec.axis_names, spec.channel_names
         self._crop = dict(crop or {})
         self._pool = pool or ContainerPool()
         self._blocks: dict[
@@ -136,23 +139,35 @@ class ArrayTrajectories:
         Raises:
             ValueError: for indices outside the data, or values that are NaN, infinite or unreadable.
         """
-        place = self.places[trajectory] if 0 <= trajectory < self.num_trajectories else self.places[0]
-        check_frames(str(place.files[0]), self, trajectory, start, stop)
+        check_frames(str(self.places[0].files[0]), self, trajectory, start, stop)
         frames = np.empty((stop - start, self.spec.num_channels, *self.grid), dtype=np.float32)
-        for channels in self._together():
+        self.frames_into(trajectory, start, frames)
+        return frames
+
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Read the frames from ``start`` on into arrays ``(channel, *space)``, one a frame.
+
+        Raises:
+            ValueError: as `frames`.
+        """
+        stop = start + len(targets)
+        check_frames(str(self.places[0].files[0]), self, trajectory, start, stop)
+        place = self.places[trajectory]
+        for channels in self._together:
             try:
-                frames[:, channels] = self._read(place, channels, start, stop)
+                for channel, values in zip(channels, self._read(place, channels, start, stop), strict=True):
+                    for target, frame in zip(targets, values, strict=True):
+                        target[channel] = frame
             except UNREADABLE as error:
                 slot = self._slots[channels[0]]
                 path = place.files[min(slot.file, len(place.files) - 1)]
                 raise unreadable(path, f"{slot.array or 'array'} of {place}", error) from error
-        bad = first_non_finite(frames, self.spec.channel_names, first_frame=start)
+        bad = first_non_finite(targets, self._channel_names, first_frame=start)
         if bad is not None:
             raise ValueError(
                 f"{place}: trajectory {trajectory} holds NaN or infinite values ({bad}). Download the file again, or "
                 "leave the trajectory out."
             )
-        return frames
 
     def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
         """Return the PDE parameters of one trajectory."""
@@ -175,6 +190,7 @@ class ArrayTrajectories:
         """All files, each once."""
         return tuple(dict.fromkeys(file for place in self.places for file in place.files))
 
+    @functools.cached_property
     def _together(self) -> list[list[int]]:
         """Return the channels that one read of one array gives, together."""
         groups: dict[Any, list[int]] = {}
@@ -182,13 +198,12 @@ class ArrayTrajectories:
             groups.setdefault((slot.file, slot.array, slot.axes), []).append(channel)
         return list(groups.values())
 
-    def _read(self, place: Place, channels: list[int], start: int, stop: int) -> np.ndarray:
-        """Return channels of one array as ``(time, channel, *space)``."""
+    def _read(self, place: Place, channels: list[int], start: int, stop: int) -> list[np.ndarray]:
+        """Return channels of one array, each as ``(time, *space)``."""
         slots = [self._slots[channel] for channel in channels]
         first = slots[0]
         numbers = self._frame_numbers[start:stop]
-        step = int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
-        is_even = step > 0 and bool((np.diff(numbers) == step).all())
+        step = self._even_step if len(numbers) > 1 else 1
         selection: list[int | slice] = []
         kept: list[str] = []
         for axis in first.axes:
@@ -196,8 +211,8 @@ class ArrayTrajectories:
                 selection.append(int(place.sample or 0))
                 continue
             if axis == TIME:
-                selection.append(slice(int(numbers.min()), int(numbers.max()) + 1, step if is_even else 1))
-            elif axis in self.spec.axis_names:
+                selection.append(slice(int(numbers.min()), int(numbers.max()) + 1, step or 1))
+            elif axis in self._axis_names:
                 selection.append(self._crop.get(axis, slice(None)))
             elif len({slot.fixed[axis] for slot in slots}) == 1:
                 selection.append(first.fixed[axis])
@@ -211,9 +226,9 @@ class ArrayTrajectories:
         block = self._samples_together(container, name, selection, first)
         if block is None:
             block = container.read(name, tuple(selection))
-        if TIME in kept and not is_even:
+        if TIME in kept and step is None:
             block = block.take(numbers - numbers.min(), axis=kept.index(TIME))
-        return np.stack([self._channel(path, block, kept, slot, len(numbers)) for slot in slots], axis=1)
+        return [self._channel(path, block, kept, slot, len(numbers)) for slot in slots]
 
     def _samples_together(
         self, container: Container, name: str, selection: list[int | slice], slot: Slot
@@ -243,10 +258,11 @@ class ArrayTrajectories:
         chosen: list[int | slice] = list(selection)
         chosen[axis] = slice(begin, min(begin + together, shape[axis]))
         key = f"{container.path} {chosen}"
-        if self._blocks.get(name, ("",))[0] != key:
-            self._blocks[name] = (key, container.read(name, tuple(chosen)))
+        held = self._blocks.get(name)
+        if held is None or held[0] != key:  # another thread may replace it meanwhile, hence the local name
+            held = self._blocks[name] = (key, container.read(name, tuple(chosen)))
         dropped = sum(isinstance(part, int) for part in chosen[:axis])
-        return self._blocks[name][1].take(sample - begin, axis=axis - dropped)
+        return held[1].take(sample - begin, axis=axis - dropped)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_blocks": {}}
@@ -255,20 +271,18 @@ class ArrayTrajectories:
         self, path: Path, block: np.ndarray, kept: list[str], slot: Slot, num_frames: int
     ) -> np.ndarray:
         """Return one channel of a block as ``(time, *space)`` in the order of the spec."""
-        axes = list(kept)
+        axes, wanted = list(kept), (TIME, *self._axis_names)
         for axis in kept:
-            if axis != TIME and axis not in self.spec.axis_names:
-                block = block.take(slot.fixed[axis], axis=axes.index(axis))
+            if axis not in wanted:
+                block = np.moveaxis(block, axes.index(axis), 0)[slot.fixed[axis]]
                 axes.remove(axis)
-        order = [name for name in (TIME, *self.spec.axis_names) if name in axes]
-        values = block.transpose([axes.index(name) for name in order])
-        for position, name in enumerate((TIME, *self.spec.axis_names)):
-            if name not in axes:
-                values = np.expand_dims(values, position)
+        values = block.transpose([axes.index(name) for name in wanted if name in axes])
+        if len(axes) < len(wanted):
+            values = np.expand_dims(values, [i for i, name in enumerate(wanted) if name not in axes])
         shape = (num_frames, *self.grid)
-        if any(have not in (1, want) for have, want in zip(values.shape, shape, strict=True)) or any(
-            name in axes and have != want
-            for name, have, want in zip((TIME, *self.spec.axis_names), values.shape, shape, strict=True)
+        if any(
+            have != (want if name in axes else 1)
+            for name, have, want in zip(wanted, values.shape, shape, strict=True)
         ):
             raise ValueError(
                 f"{path}: {slot.array or 'the array'} gives (time, {', '.join(self.spec.axis_names)}) = "
@@ -278,7 +292,7 @@ class ArrayTrajectories:
             values = np.where(values == slot.missing, np.nan, values)
         if slot.scale != 1.0 or slot.offset:
             values = values * slot.scale + slot.offset
-        return np.broadcast_to(values, shape)
+        return values if values.shape == shape else np.broadcast_to(values, shape)
 
 
 def content_digest(path: Path) -> str:

@@ -69,13 +69,21 @@ class Augmentation:
         """Whether there is more than the identity to draw."""
         return len(self.group) > 1 or bool(self.periodic)
 
-    def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """Return the batch with every window transformed."""
-        draws = [
-            self._draw(epoch, int(trajectory), int(start))
-            for trajectory, start in zip(batch.trajectory, batch.start, strict=True)
-        ]
-        history, future = (self._transform(u, draws) for u in (batch.history, batch.future))
+    def __call__(
+        self, batch: Batch, epoch: int, places: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> Batch:
+        """Return the batch with every window transformed, on its device.
+
+        Args:
+            batch: windows.
+            epoch: number of the epoch.
+            places: trajectory and first frame of each window; None to ask the batch, which waits for a GPU.
+        """
+        trajectory, start = places or (batch.trajectory.cpu().numpy(), batch.start.cpu().numpy())
+        draws = [self._draw(epoch, *place) for place in zip(trajectory.tolist(), start.tolist(), strict=True)]
+        elements = np.array([element for element, _ in draws])
+        shifts = np.array([shift for _, shift in draws]).reshape(len(draws), len(self.periodic))
+        history, future = (self._transform(u, elements, shifts) for u in (batch.history, batch.future))
         return Batch(history, future, batch.parameters, batch.trajectory, batch.start)
 
     def _draw(self, epoch: int, trajectory: int, start: int) -> tuple[int, list[int]]:
@@ -84,9 +92,36 @@ class Augmentation:
         element = int(rng.integers(len(self.group)))
         return element, [int(rng.integers(self.grid[axis])) for axis in self.periodic]
 
-    def _transform(self, u: Tensor, draws: Sequence[tuple[int, list[int]]]) -> Tensor:
-        out, dims = torch.empty_like(u), [axis - self.spec.ndim for axis in self.periodic]
-        for i, (element, shifts) in enumerate(draws):
-            moved = transform(u[i], self.group.elements[element], self.action[element], self.spec.axes)
-            out[i] = moved.roll(shifts, dims) if dims else moved
-        return out
+    def _transform(self, u: Tensor, elements: np.ndarray, shifts: np.ndarray) -> Tensor:
+        """Transform windows by their elements, all windows of one element together, and move them along the axes."""
+        if len(self.group) > 1:
+            order = np.argsort(elements, kind="stable")
+            sorted_elements = elements[order]
+            pieces = [
+                transform(
+                    u.index_select(0, _there(order[sorted_elements == g], u)),
+                    self.group.elements[g],
+                    self.action[g],
+                    self.spec.axes,
+                )
+                for g in np.unique(elements)
+            ]
+            u = torch.cat(pieces).index_select(0, _there(np.argsort(order), u))
+        for column, axis in enumerate(self.periodic):
+            u = _rolled(u, shifts[:, column], axis - self.spec.ndim)
+        return u
+
+
+def _rolled(u: Tensor, shifts: np.ndarray, dim: int) -> Tensor:
+    """Return windows moved along an axis, each by its own number of points."""
+    size = u.shape[dim]
+    if u.device.type == "cpu":  # where a loop over windows is the faster one
+        return torch.stack([window.roll(int(shift), dim) for window, shift in zip(u, shifts, strict=True)])
+    sources = (torch.arange(size, device=u.device) - _there(shifts, u)[:, None]) % size
+    shape = [len(u), *[1] * (u.ndim - 1)]
+    shape[dim] = size
+    return u.gather(dim, sources.view(shape).expand(u.shape))
+
+
+def _there(numbers: np.ndarray, u: Tensor) -> Tensor:
+    return torch.from_numpy(numbers).to(u.device, non_blocking=True)

@@ -56,23 +56,23 @@ class ChunkReader:
             return None
         return cls(file.id.get_vfd_handle(), positions, chunks[1])
 
-    def read(self, trajectory: int, start: int, stop: int, frames: np.ndarray) -> None:
-        """Read the frames ``start`` to ``stop - 1`` of a trajectory into ``(time, channel, *space)``.
+    def read(self, trajectory: int, start: int, targets: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Read the frames from ``start`` on of a trajectory into arrays ``(channel, *space)``, one a frame.
 
         Raises:
             OSError: if the file ends before them.
         """
-        frame_bytes = frames[0, 0].nbytes
-        for channel in range(frames.shape[1]):
+        stop, frame_bytes = start + len(targets), targets[0][0].nbytes
+        for channel in range(len(targets[0])):
             for chunk in range(start // self._chunk_frames, (stop - 1) // self._chunk_frames + 1):
                 begin = chunk * self._chunk_frames
                 end = min(stop, begin + self._chunk_frames)
                 for first in range(max(start, begin), end, AT_ONCE):
                     last = min(end, first + AT_ONCE)
-                    targets = [frames[frame - start, channel] for frame in range(first, last)]
+                    parts = [targets[frame - start][channel] for frame in range(first, last)]
                     position = (
                         int(self._positions[channel, trajectory, chunk]) + (first - begin) * frame_bytes
                     )
-                    got = os.preadv(self._descriptor, targets, position)
+                    got = os.preadv(self._descriptor, parts, position)
                     if got != (last - first) * frame_bytes:
                         raise OSError(f"the file ends inside chunk {chunk} of channel {channel}")

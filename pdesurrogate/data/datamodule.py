@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
@@ -18,16 +16,15 @@ from pdesurrogate.fields import ChannelStatistics, DataSpec, Normaliser
 from pdesurrogate.registry import check_options
 
 from .augmentation import Augmentation
+from .held import HeldSplits
 from .loader import WindowLoader, Windows
-from .memory import available_memory
+from .placement import check_cache
 from .sampling import WindowBatches
 from .trajectories import DataSet, Trajectories
 from .views import Regridded, Strided, Subset
 from .windows import WindowIndex
 
 log = logging.getLogger(__name__)
-
-CACHES = ("auto", "ram", "none")
 
 
 class TrajectoryDataModule(lightning.LightningDataModule):
@@ -45,9 +42,11 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             equal sizes; None for the stored grid.
         regrid: how to reach that grid: ``"auto"``, ``"stride"`` or ``"spectral"`` (see `Regridded`).
         batch_size: windows of one batch over all ranks together.
-        num_workers: processes that read ahead when the split is not held in memory.
-        cache: ``"ram"`` holds each split in memory on the loading grid, ``"none"`` reads every window from
-            its file, ``"auto"`` is ``"ram"`` where a split takes at most a quarter of the free memory.
+        num_workers: processes that read ahead when the split is not held in memory; 0 for a thread.
+        cache: where each split is held on the loading grid: ``"gpu"``, on the GPU that trains, which then cuts windows
+            without the host; ``"ram"``, in the host's memory; ``"none"`` reads every window from its file; ``"auto"``
+            is the first of these for which a split takes at most 60 % of the GPU's or a quarter of the host's free
+            memory. Batches are the same.
         seed: seed of the permutations of the training windows.
         ranks_per_window: consecutive ranks that read the same windows, because they share out the work on each.
         augment: options of `Augmentation`, ``group`` and ``shift``, for the windows of training; None for none.
@@ -77,8 +76,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         augment: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if cache not in CACHES:
-            raise ValueError(f"cache is {cache!r}; allowed: {', '.join(map(repr, CACHES))}.")
+        check_cache(cache)
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
@@ -99,8 +97,8 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             name: WindowIndex(source.num_trajectories, source.num_frames, history, horizon, stride)
             for name, source in self._sources.items()
         }
-        self._windows: dict[str, Windows] = {}
-        self._loaders: list[WindowLoader] = []  # those whose worker processes are to be ended
+        self._held = HeldSplits(self._sources, self._indices, cache)
+        self._loaders: list[WindowLoader] = []  # those whose threads or worker processes are to be ended
         self._log_grids()
 
     def train_dataloader(self) -> WindowLoader:
@@ -116,13 +114,13 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def teardown(self, stage: str) -> None:
-        """End the worker processes after a fit or an evaluation."""
+        """End threads and worker processes after a fit or an evaluation."""
         for loader in self._loaders:
             loader.close()
         self._loaders.clear()
 
     def on_exception(self, exception: BaseException) -> None:
-        """End the worker processes after an error or an interruption."""
+        """End threads and worker processes after an error or an interruption."""
         self.teardown("exception")
 
     def trajectories(self, split: str, grid: Sequence[int] | None = None) -> Trajectories:
@@ -144,7 +142,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             ValueError: for an unknown split, and for ``"test"`` while a model is being fitted.
         """
         self._require(split)
-        return self._open(split)
+        return self._held.open(split)
 
     def with_training_trajectories(self, indices: Sequence[int]) -> TrajectoryDataModule:
         """Return a module of the same data that trains on some of the trajectories, renumbered from 0.
@@ -175,10 +173,9 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         """
         self._require("train")
         source = self._sources["train"]
-        held = self._open("train").frames
         statistics: ChannelStatistics | None = None
         increments: ChannelStatistics | None = None
-        for frames in self._blocks("train") if held is None else held:
+        for frames in self._held.trajectories("train"):
             statistics = _merge(statistics, frames)
             increments = _merge(increments, frames[self.stride :] - frames[: -self.stride])
         if statistics is None:
@@ -253,7 +250,8 @@ class TrajectoryDataModule(lightning.LightningDataModule):
     def _loader(self, split: str, *, shuffle: bool) -> WindowLoader:
         self._require(split)
         rank, world_size = _rank_and_world_size()
-        windows = self._open(split)
+        device = self._device()
+        windows = self._held.place(split, device)
         loader = WindowLoader(
             windows,
             WindowBatches(
@@ -264,60 +262,18 @@ class TrajectoryDataModule(lightning.LightningDataModule):
                 rank=rank // self.ranks_per_window,
                 world_size=world_size // self.ranks_per_window,
             ),
-            num_workers=self.num_workers if windows.frames is None else 0,
-            pin_memory=torch.cuda.is_available(),
+            num_workers=self.num_workers,
+            device=device,
             augment=self.augmentation if shuffle and self.augmentation.changes_windows else None,
             position=self._position if shuffle else None,
         )
-        if windows.frames is None and self.num_workers:
-            self._loaders.append(loader)
+        self._loaders.append(loader)
         return loader
 
-    def _open(self, split: str) -> Windows:
-        """Return the windows of a split; the first call decides where frames are held, and loads them."""
-        if split not in self._windows:
-            frames = self._load(split) if self._fits_in_memory(split) else None
-            self._windows[split] = Windows(self._sources[split], self._indices[split], frames)
-        return self._windows[split]
-
-    def _fits_in_memory(self, split: str) -> bool:
-        """Decide whether to hold a split in memory; every rank of a machine holds its own copy."""
-        if self.cache == "none":
-            return False
-        source = self._sources[split]
-        points = source.num_trajectories * source.num_frames * self.spec.num_channels * math.prod(self.grid)
-        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", _rank_and_world_size()[1]))
-        needed, free = 4 * points * ranks_here, available_memory()
-        if self.cache == "auto":
-            fits = free is not None and needed <= free // 4
-            log.info(
-                "%s: %.0f MiB on %s, %s",
-                split,
-                needed / 2**20,
-                _size(self.grid),
-                "held in memory" if fits else "more than a quarter of the free memory: read from file",
-            )
-            return fits
-        if free is not None and needed > free:
-            raise ValueError(
-                f"cache=ram needs {needed / 2**20:.0f} MiB for the {split} split on {_size(self.grid)} and "
-                f"{free / 2**20:.0f} MiB are free. Use cache=none, a coarser grid or fewer trajectories."
-            )
-        return True
-
-    def _load(self, split: str) -> Tensor:
-        source = self._sources[split]
-        shape = (source.num_trajectories, source.num_frames, self.spec.num_channels, *self.grid)
-        frames = torch.empty(shape)
-        for trajectory, block in enumerate(self._blocks(split)):
-            frames[trajectory] = block
-        return frames
-
-    def _blocks(self, split: str) -> Iterator[Tensor]:
-        """Yield the trajectories of a split on the loading grid, one at a time."""
-        source = self._sources[split]
-        for i in range(source.num_trajectories):
-            yield torch.from_numpy(source.frames(i, 0, source.num_frames))
+    def _device(self) -> torch.device:
+        """Return the device that the trainer computes on; the CPU without one."""
+        strategy = getattr(self.trainer, "strategy", None)
+        return torch.device("cpu") if strategy is None else torch.device(strategy.root_device)
 
     def _log_grids(self) -> None:
         for name, source in self._sources.items():

@@ -128,9 +128,10 @@ class LiMat:
             ValueError: for indices outside the file, or values that are NaN, infinite or unreadable.
         """
         check_frames(str(self.path), self, trajectory, start, stop)
-        if self._block is None or not self._block[0] <= trajectory < self._block[1]:
-            self._block = self._read_block(trajectory)
-        first, _, block = self._block
+        held = self._block
+        if held is None or not held[0] <= trajectory < held[1]:  # another thread may replace it meanwhile
+            held = self._block = self._read_block(trajectory)
+        first, _, block = held
         frames = block[trajectory - first, start:stop, None].copy()
         check_finite(str(self.path), self.spec, trajectory, frames, start)
         return frames

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 
@@ -136,12 +135,11 @@ def open_pairs(file: Path, equation: str | None = None) -> ArrayTrajectories:
 class MapPairs(ArrayTrajectories):
     """Trajectories of two frames: what is given with a solution of zero, then with the solution."""
 
-    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
-        """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
-        frames = super().frames(trajectory, start, stop)
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Read the frames from ``start`` on into arrays ``(channel, *space)``, one a frame."""
+        super().frames_into(trajectory, start, targets)
         if start == 0:
-            frames[0, ~np.array(self.spec.static_channels)] = 0.0
-        return frames
+            targets[0][~np.array(self.spec.static_channels)] = 0.0
 
 
 def _equation(file: Path, given: np.ndarray, is_series: bool) -> str:

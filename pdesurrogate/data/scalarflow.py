@@ -112,13 +112,13 @@ class FrameFiles(ArrayTrajectories):
         places = [Place(tuple(files[: num_frames * per_frame])) for files in recordings.values()]
         super().__init__(spec, grid, spec.dt * np.arange(num_frames), slots, places)
 
-    def _read(self, place: Place, channels: list[int], start: int, stop: int) -> np.ndarray:
-        """Return channels of one kind of file as ``(time, channel, *space)``, frame after frame."""
+    def _read(self, place: Place, channels: list[int], start: int, stop: int) -> list[np.ndarray]:
+        """Return channels of one kind of file, each as ``(time, *space)``, frame after frame."""
         frames = []
         for frame in range(start, stop):
             files = place.files[frame * self._per_frame : (frame + 1) * self._per_frame]
             frames.append(super()._read(Place(files), channels, 0, 1))
-        return np.concatenate(frames)
+        return [np.concatenate(values) for values in zip(*frames, strict=True)]
 
 
 def _frames(recording: Path, kinds: tuple[str, ...]) -> list[Path]:

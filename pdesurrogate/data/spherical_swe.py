@@ -12,12 +12,12 @@ Source: Bonev et al. (2023), "Spherical Fourier neural operators", section 5.1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from pdesurrogate.fields import DataSpec, Field
 from pdesurrogate.fields.spherical.grid import spherical_axes
@@ -119,14 +119,13 @@ def _pairs(file: Path, pool: ContainerPool, dt: float, nodes: str) -> ArrayTraje
 class StatePairs(ArrayTrajectories):
     """Trajectories of two frames, the arrays ``x`` and ``y``."""
 
-    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
-        """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
-        frames = super().frames(trajectory, start, stop)
-        if stop == 2:
-            frames[-1] = self._later.frames(trajectory, 1, 2)[0]
-        return frames
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Read the frames from ``start`` on into arrays ``(channel, *space)``, one a frame."""
+        super().frames_into(trajectory, start, targets)
+        if start + len(targets) == 2:
+            self._later.frames_into(trajectory, 1, targets[-1:])
 
-    @property
+    @functools.cached_property
     def _later(self) -> ArrayTrajectories:
         slots = [Slot("y", slot.axes, slot.fixed) for slot in self._slots]
         return ArrayTrajectories(self.spec, self.grid, self.times, slots, self.places, pool=self._pool)

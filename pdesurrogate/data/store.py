@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,16 @@ class StoredTrajectories:
         check_finite(str(self.path), self.spec, trajectory, frames, start)
         return frames
 
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray]) -> None:
+        """Read the frames from ``start`` on into contiguous float32 arrays ``(channel, *space)``, one a frame.
+
+        Raises:
+            ValueError: as `frames`.
+        """
+        check_frames(str(self.path), self, trajectory, start, start + len(targets))
+        self._read_into(trajectory, start, targets)
+        check_finite(str(self.path), self.spec, trajectory, targets, start)
+
     def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
         """Return the PDE parameters of one trajectory."""
         return self._parameters[trajectory]
@@ -111,19 +121,24 @@ class StoredTrajectories:
 
     def _read(self, trajectory: int, start: int, stop: int) -> np.ndarray:
         frames = np.empty((stop - start, self.spec.num_channels, *self.grid), dtype=np.float32)
+        self._read_into(trajectory, start, frames)
+        return frames
+
+    def _read_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray] | np.ndarray) -> None:
         try:
             file, chunks = self._opened
             if chunks is not None:
-                chunks.read(trajectory, start, stop, frames)
-                return frames
+                chunks.read(trajectory, start, targets)
+                return
             for channel, name in enumerate(self.spec.channel_names):
-                frames[:, channel] = file[name][trajectory, start:stop]
+                values = file[name][trajectory, start : start + len(targets)]
+                for target, value in zip(targets, values, strict=True):
+                    target[channel] = value
         except (OSError, RuntimeError) as error:
             raise ValueError(
                 f"{self.path}: trajectory {trajectory} cannot be read ({error}). Copy or generate "
                 "the file again."
             ) from error
-        return frames
 
     @property
     def _opened(self) -> tuple[h5py.File, ChunkReader | None]:

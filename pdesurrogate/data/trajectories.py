@@ -91,6 +91,23 @@ class DataSet:
         return next(iter(self.splits.values())).spec
 
 
+def frames_into(
+    trajectories: Trajectories, trajectory: int, start: int, targets: Sequence[np.ndarray]
+) -> None:
+    """Read the frames from ``start`` on into arrays ``(channel, *space)``, one a frame.
+
+    Trajectories that can read to any place, without a copy of their own, have a method of this name.
+    """
+    read = getattr(trajectories, "frames_into", None)
+    if read is not None:
+        read(trajectory, start, targets)
+        return
+    for target, frame in zip(
+        targets, trajectories.frames(trajectory, start, start + len(targets)), strict=True
+    ):
+        target[...] = frame
+
+
 def check_frames(owner: str, trajectories: Trajectories, trajectory: int, start: int, stop: int) -> None:
     """Refuse frames outside the data.
 
@@ -108,23 +125,28 @@ def check_frames(owner: str, trajectories: Trajectories, trajectory: int, start:
         )
 
 
-def first_non_finite(frames: np.ndarray, channel_names: Sequence[str], *, first_frame: int = 0) -> str | None:
+def first_non_finite(
+    frames: Sequence[np.ndarray] | np.ndarray, channel_names: Sequence[str], *, first_frame: int = 0
+) -> str | None:
     """Return ``"channel 'vorticity', frame 7"`` for the first NaN or infinity, None if all is finite."""
-    finite = np.isfinite(frames)
-    if finite.all():
-        return None
-    frame, channel = np.argwhere(~finite)[0][:2]
-    return f"channel {channel_names[channel]!r}, frame {first_frame + frame}"
+    for frame, values in enumerate(frames):
+        finite = np.isfinite(values)
+        if not finite.all():
+            channel = np.argwhere(~finite)[0][0]
+            return f"channel {channel_names[channel]!r}, frame {first_frame + frame}"
+    return None
 
 
-def check_finite(owner: str, spec: DataSpec, trajectory: int, frames: np.ndarray, start: int) -> None:
+def check_finite(
+    owner: str, spec: DataSpec, trajectory: int, frames: Sequence[np.ndarray] | np.ndarray, start: int
+) -> None:
     """Refuse frames that hold NaN or infinite values.
 
     Args:
         owner: the file, for the message.
         spec: names the channels.
         trajectory: index of the trajectory.
-        frames: ``(time, channel, *space)``.
+        frames: ``(time, channel, *space)``, or as many ``(channel, *space)``.
         start: index of the first of the frames.
 
     Raises:

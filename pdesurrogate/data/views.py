@@ -14,7 +14,7 @@ from pdesurrogate.fields import fourier
 from pdesurrogate.fields.spherical.grid import spherical_grid
 from pdesurrogate.fields.spherical.resampling import resample_sphere
 
-from .trajectories import Trajectories, check_frames
+from .trajectories import Trajectories, check_frames, frames_into
 
 
 class Subset:
@@ -44,6 +44,11 @@ class Subset:
         """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
         check_frames("subset", self, trajectory, start, stop)
         return self.base.frames(self.indices[trajectory], start, stop)
+
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray]) -> None:
+        """Read the frames from ``start`` on into arrays ``(channel, *space)``, one a frame."""
+        check_frames("subset", self, trajectory, start, start + len(targets))
+        frames_into(self.base, self.indices[trajectory], start, targets)
 
     def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
         """Return the PDE parameters of one trajectory."""
@@ -136,6 +141,14 @@ class Regridded:
         points: list[Any] = [slice(None), slice(None)]
         points += [slice(None, None, old // new) for old, new in zip(self.base.grid, self.grid, strict=True)]
         return np.ascontiguousarray(stored[tuple(points)])
+
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray]) -> None:
+        """Read the frames from ``start`` on, on the new grid, into arrays ``(channel, *space)``, one a frame."""
+        if self.method == "native":
+            frames_into(self.base, trajectory, start, targets)
+            return
+        for target, frame in zip(targets, self.frames(trajectory, start, start + len(targets)), strict=True):
+            target[...] = frame
 
     def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
         """Return the PDE parameters of one trajectory."""

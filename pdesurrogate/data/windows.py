@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,29 @@ class WindowIndex:
             raise IndexError(f"window {window} was asked for; there are {len(self)}.")
         trajectory, start = divmod(window, self.starts_per_trajectory)
         return trajectory, start
+
+    def places(
+        self, windows: Sequence[int] | np.ndarray
+    ) -> tuple[Int[np.ndarray, " window"], Int[np.ndarray, " window"]]:
+        """Return trajectory and first frame of many windows.
+
+        Raises:
+            IndexError: if there is no such window.
+        """
+        numbers = np.asarray(windows, dtype=np.int64)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self):
+            outside = numbers[(numbers < 0) | (numbers >= len(self))][0]
+            raise IndexError(f"window {outside} was asked for; there are {len(self)}.")
+        return np.divmod(numbers, self.starts_per_trajectory)
+
+    def rows(
+        self, trajectory: Int[np.ndarray, " window"], start: Int[np.ndarray, " window"]
+    ) -> Int[np.ndarray, " row"]:
+        """Return the frames of windows, counted through all trajectories: every history, and then every future."""
+        first = (trajectory * self.num_frames + start)[:, None]
+        return np.concatenate(
+            [(first + self.history_frames(0)).ravel(), (first + self.future_frames(0)).ravel()]
+        )
 
     def history_frames(self, start: int) -> Int[np.ndarray, " history"]:
         """Return the indices of the input frames of a window that begins at frame ``start``."""

@@ -101,16 +101,29 @@ class _Moves:
         self.rows = [on_device(row) for row in tables.rows]
         self.sources = [on_device(row) for row in tables.sources]
         self.targets = [on_device(row.argsort()) for row in tables.sources]
+        self._places_by_batch: dict[int, Tensor] = {}
         self.singles, self.mirrors = on_device(tables.singles), on_device(tables.mirrored)
 
     def gather(self, modes: Tensor) -> Tensor:
         """Return ``V``, ``(orbit, row · batch, element · channel)``."""
-        rows = modes.new_empty(self.tables.num_orbits, self.order, *modes.shape[1:])
-        elements = modes.unflatten(-1, (self.order, -1))
+        batch, channels = modes.shape[1], modes.shape[2] // self.order
+        moved = modes.reshape(-1, channels).index_select(0, self._places(batch))
+        rows = moved.view(self.tables.num_orbits, self.order, batch, self.order * channels)
         for r, conjugated in enumerate(self.tables.conjugated):
-            moved = elements.index_select(0, self.rows[r]).index_select(2, self.sources[r]).flatten(2)
-            rows[:, r] = moved.conj_physical_() if conjugated else moved
+            if conjugated:
+                torch.view_as_real(rows)[:, r, ..., 1].neg_()
         return rows.flatten(1, 2)
+
+    def _places(self, batch: int) -> Tensor:
+        """Return where the entries of ``V`` come from, counted in channels of one mode, sample and element."""
+        if batch not in self._places_by_batch:
+            samples = torch.arange(batch, device=self.singles.device)[:, None]
+            of_row = [
+                (row[:, None, None] * batch + samples) * self.order + source
+                for row, source in zip(self.rows, self.sources, strict=True)
+            ]
+            self._places_by_batch[batch] = torch.stack(of_row, dim=1).flatten()
+        return self._places_by_batch[batch]
 
     def gather_adjoint(self, grad_rows: Tensor, grad_modes: Tensor) -> None:
         """Write the gradient of the modes from that of ``V``, ``(orbit, row, batch, element · channel)``."""

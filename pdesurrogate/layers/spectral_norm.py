@@ -45,7 +45,7 @@ def normalise_modes(modes: Modes, v: Float[Tensor, "batch *layout channel"], ord
         squares = (points - mean[:, None]).square().mean(dim=1)
     else:
         squares = _SquaredDeviation.apply(points, mean)
-    return _shifted(modes, mean) * (_over_elements(squares, order) + EPSILON).rsqrt()
+    return _standardised(modes, mean, (_over_elements(squares, order) + EPSILON).rsqrt())
 
 
 def normalise_kept(modes: Modes, multiplicity: Float[Tensor, " mode"], order: int) -> Modes:
@@ -56,14 +56,63 @@ def normalise_kept(modes: Modes, multiplicity: Float[Tensor, " mode"], order: in
         multiplicity: see `kept_multiplicity`.
         order: elements over which statistics are shared.
     """
-    centred = _shifted(modes, _over_elements(_real(modes)[0], order))
-    if centred.ndim == 4:
-        squares = centred.square().sum(dim=0)
+    mean = _over_elements(_real(modes)[0], order)
+    if modes.ndim == 4:
+        squares = _shifted(modes, mean).square().sum(dim=0)
+        variance = torch.tensordot(multiplicity.to(squares.dtype), squares, dims=1)
     else:
-        pairs = torch.view_as_real(centred) if centred.is_complex() else centred[..., None]
-        squares = pairs.square().sum(dim=-1)
-    variance = torch.tensordot(multiplicity.to(squares.dtype), squares, dims=1)
-    return centred * (_over_elements(variance, order) + EPSILON).rsqrt()
+        constant = _pairs(modes[0] - mean).square().sum(dim=-1)
+        variance = constant + _power(modes[1:], multiplicity[1:].to(mean.dtype))
+    return _standardised(modes, mean, (_over_elements(variance, order) + EPSILON).rsqrt())
+
+
+def _standardised(
+    modes: Modes, mean: Float[Tensor, "batch channel"], scale: Float[Tensor, "batch channel"]
+) -> Modes:
+    """Return the modes of a field minus a constant, times a factor."""
+    if modes.ndim == 4 or needs_plain_operations(modes, mean):
+        return _shifted(modes, mean) * scale
+    standardised: Tensor = _Standardised.apply(modes, mean, scale)
+    return standardised
+
+
+def _power(modes: Modes, multiplicity: Float[Tensor, " mode"]) -> Float[Tensor, "batch channel"]:
+    """Return ``Σ_k w_k |v̂(k)|²``."""
+    if needs_plain_operations(modes):
+        return torch.tensordot(multiplicity, _pairs(modes).square().sum(dim=-1), dims=1)
+    power: Tensor = _Power.apply(modes, multiplicity)
+    return power
+
+
+class _Standardised(torch.autograd.Function):
+    """``(v̂ - m δ_k0) s`` in one pass over the modes."""
+
+    @staticmethod
+    def forward(ctx: Any, modes: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(modes, mean, scale)
+        result = modes * scale
+        result[0] -= mean * scale
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        modes, mean, scale = ctx.saved_tensors
+        constant = _real(gradient)[0]
+        products = (_pairs(gradient) * _pairs(modes)).sum(dim=0).sum(dim=-1)
+        return gradient * scale, -constant * scale, products - constant * mean
+
+
+class _Power(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, modes: Tensor, multiplicity: Tensor) -> Tensor:
+        ctx.save_for_backward(modes, multiplicity)
+        pairs = _pairs(modes)
+        return (multiplicity @ pairs.square().flatten(1)).view(pairs.shape[1:]).sum(dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        modes, multiplicity = ctx.saved_tensors
+        return modes * (2 * multiplicity[:, None, None] * gradient), None
 
 
 class _SquaredDeviation(torch.autograd.Function):
@@ -85,8 +134,13 @@ class _SquaredDeviation(torch.autograd.Function):
         return torch.addcmul(-mean[:, None] * factor, points, factor), None
 
 
-def _real(modes: Modes) -> Tensor:
+def _real(modes: Tensor) -> Tensor:
     return modes[0] if modes.ndim == 4 else modes.real if modes.is_complex() else modes
+
+
+def _pairs(modes: Tensor) -> Tensor:
+    """Return real and imaginary parts on a last axis; that of real modes has size 1."""
+    return torch.view_as_real(modes) if modes.is_complex() else modes[..., None]
 
 
 def _over_elements(statistic: Float[Tensor, "batch channel"], order: int) -> Float[Tensor, "batch channel"]:

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import lightning
-import torch
 
 from ..fields import Batch
 
@@ -15,10 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class ConsoleProgress(lightning.Callback):
-    """Log loss, error, throughput and the time that is left; the same lines reach a log file.
+    """Log loss, error, windows a second over all ranks and the time that is left; the same lines reach a log file.
 
-    Throughput ``train/samples_per_second`` counts windows over all ranks, validation excluded. The loss
-    is read from the device only when a line is written.
+    The loss is read from the device only when a line is written.
 
     Args:
         seconds: time between lines inside an epoch.
@@ -59,17 +57,11 @@ class ConsoleProgress(lightning.Callback):
             self._tell(trainer, f"loss {loss.item():.4g}")
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the epoch's errors and log the throughput."""
+        """Write the epoch's errors."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
         self._tell(trainer, f"validation relative L2 {100 * metrics['valid/relative_l2']:.3g} %")
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log the throughput of the epoch."""
-        if self._samples:
-            rate = self._samples / (time.monotonic() - self._epoch_started)
-            pl_module.log("train/samples_per_second", torch.tensor(rate), sync_dist=False)
 
     def _tell(self, trainer: lightning.Trainer, what: str) -> None:
         now = time.monotonic()

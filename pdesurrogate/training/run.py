@@ -39,6 +39,7 @@ from .pruning import Pruning
 from .region_parallel import RegionParallel, region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, Fitted, StagedRun, require_same_stages
+from .throughput import Throughput
 from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
@@ -301,6 +302,7 @@ def _build_trainer(
         settings["max_epochs"] = epochs
     callbacks: list[Callback] = [
         ConsoleProgress(ranks_per_window=group_size),
+        Throughput(ranks_per_window=group_size),
         ModelCheckpoint(
             folder,
             filename="best",

@@ -179,7 +179,7 @@ def test_auto_cache_takes_a_quarter_of_the_free_memory(
 ) -> None:
     needed = 6 * 7 * 16 * 16 * 4
     for free, held in ((4 * needed, True), (4 * needed - 4, False), (None, False)):
-        monkeypatch.setattr("pdesurrogate.data.datamodule.available_memory", lambda free=free: free)
+        monkeypatch.setattr("pdesurrogate.data.placement.available_memory", lambda free=free: free)
         loader = TrajectoryDataModule(torus_set).train_dataloader()
         assert (loader.windows.frames is not None) == held
 
@@ -187,14 +187,14 @@ def test_auto_cache_takes_a_quarter_of_the_free_memory(
 def test_a_cache_larger_than_the_free_memory_is_refused(
     torus_set: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pdesurrogate.data.datamodule.available_memory", lambda: 1000)
+    monkeypatch.setattr("pdesurrogate.data.placement.available_memory", lambda: 1000)
     with pytest.raises(ValueError, match=r"cache=ram needs 0 MiB for the train split .*Use cache=none"):
         TrajectoryDataModule(torus_set, cache="ram").train_dataloader()
 
 
 def test_ranks_of_one_machine_share_its_memory(torus_set: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 6 * 7 * 16 * 16 * 4
-    monkeypatch.setattr("pdesurrogate.data.datamodule.available_memory", lambda: 4 * needed)
+    monkeypatch.setattr("pdesurrogate.data.placement.available_memory", lambda: 4 * needed)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert TrajectoryDataModule(torus_set).train_dataloader().windows.frames is None
 
@@ -237,7 +237,8 @@ def test_one_number_for_the_grid_needs_a_square_grid(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache": "disk"}, "allowed: 'auto', 'ram', 'none'"),
+        ({"cache": "rum"}, "Did you mean 'ram'.*Allowed: 'auto', 'gpu', 'ram', 'none'"),
+        ({"cache": "gpu"}, "cache=gpu holds the data on a CUDA device and there is none here"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"history": 0}, "history is 0"),
