@@ -66,6 +66,8 @@ def read_summary(folder: Path) -> list[Outcome]:
 
 def summary_text(folder: Path, outcomes: Sequence[Outcome]) -> str:
     """Return the summary as a table of text; where to find the best run stands below it."""
+    if not outcomes:
+        return "No run has come to its end."
     rows = _rows(outcomes)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(n) for cell, n in zip(row, widths, strict=True)) for row in rows]

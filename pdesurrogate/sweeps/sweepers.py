@@ -206,6 +206,8 @@ class StudySweeper(RankedSweeper):
             trials += [study.ask() for _ in range(wanted - len(trials))]
             batch = [(n, [*fixed, *_as_overrides(params), *self._pruning(study, n)]) for n, params in trials]
             for (number, _), score in zip(batch, self.scores(batch), strict=True):
+                if score != score and not study.outcomes():
+                    return []  # a mistake in the command; the trial is left for when it is mended
                 study.tell(number, score)
             write_summary(self.folder, study.outcomes())
         return study.outcomes()

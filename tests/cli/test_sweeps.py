@@ -154,6 +154,21 @@ def test_other_ranges_are_another_study(tmp_path):
         interval(1, 3, ["logarithm"])
 
 
+def test_a_study_whose_first_trial_is_refused_stops_and_goes_on_with_it(command, trainer, capsys):
+    pytest.importorskip("optuna")
+    terms = ("sweep=optuna", "model.width=4", "hydra.sweeper.num_trials=1")
+    trainer.refuses_width = 4
+    with pytest.raises(SystemExit):
+        command(*terms)
+    said = capsys.readouterr()
+    assert "No run has come to its end." in said.out
+    assert "width 4 is refused" in said.err
+    trainer.refuses_width = None
+    _, rows = command(*terms)
+    assert [(row["run"], row["state"]) for row in rows] == [("0", "finished")]
+    assert trainer.asked[0]["optim"] == trainer.asked[1]["optim"]
+
+
 def test_without_optuna_a_study_says_how_to_get_it(command, trainer, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SystemExit):

@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import re
+import time
 
 import numpy as np
 import pytest
@@ -256,6 +257,8 @@ def read_store(path):
             position += left
             continue
         length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        if position + 7 + length > len(content):
+            return  # it is being written
         parts += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
@@ -282,7 +285,12 @@ def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_tr
     wandb.finish()
     (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     (store,) = folder.glob("*.wandb")
-    records = list(read_store(store))
+    deadline = time.monotonic() + 60
+    while True:  # the service of wandb writes the file in its own time
+        records = list(read_store(store))
+        if any(r.WhichOneof("record_type") == "exit" for r in records) or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     history = [items for record in records if (items := items_of(record))]
     names = {name for items in history for name in items}
     assert shown <= names
