@@ -234,9 +234,8 @@ def _prepare_arguments(command: str) -> None:
         raise ValueError(
             f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
         )
-    elif (
-        sweep := given.get("sweep", "none")
-    ) != "none":  # the same command is the same sweep, and goes on where it stopped
+    elif (sweep := given.get("sweep", "none")) != "none":
+        # The same command is the same sweep, and goes on where it stopped.
         words = sorted(a for a in sys.argv[1:] if not a.startswith("-"))
         os.environ.setdefault(_RUN_ID, f"{sweep}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}")
 

@@ -68,9 +68,8 @@ class SurrogateTraining(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Train a copy whose weights are shares where the strategy asks for it; the surrogate itself stays whole."""
-        self.trainer.precision_plugin.convert_module(
-            self
-        )  # before a checkpoint is loaded, which would be rounded
+        # Before a checkpoint is loaded, whose double precision would be rounded.
+        self.trainer.precision_plugin.convert_module(self)
         if self.device_mesh is not None:
             self.surrogate = copy.deepcopy(self.surrogate)
             shard(self.surrogate.model, self.device_mesh["data_parallel"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import _locate as locate
 from omegaconf import OmegaConf
 
 from pdesurrogate.cli import COMMANDS, conf_dir
@@ -115,6 +116,16 @@ def test_every_logger_file_builds(name, tmp_path):
 @pytest.mark.parametrize("name", files_of("trainer"))
 def test_every_trainer_file_has_the_same_keys(name):
     assert composed("train", f"trainer={name}")["trainer"].keys() == composed("train")["trainer"].keys()
+
+
+@pytest.mark.parametrize("name", files_of("sweep"))
+def test_every_sweep_varies_options_that_a_run_has(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[f"sweep={name}", "run_dir=run"], return_hydra_config=True)
+    varied = cfg.hydra.sweeper.params or {}
+    assert bool(varied) == (name != "none") == (cfg.hydra.mode is not None)
+    assert all(OmegaConf.select(cfg, key) is not None for key in varied)
+    assert locate(cfg.hydra.sweeper._target_)
 
 
 @pytest.mark.parametrize("name", files_of("experiment"))
