@@ -249,7 +249,7 @@ def _as_single_run(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _as_overrides(options: dict[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in options.items()]
+    return [f"{key}={'null' if value is None else value}" for key, value in options.items()]
 
 
 def _telling(overrides: Sequence[str]) -> set[str]:
