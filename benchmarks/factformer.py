@@ -29,10 +29,11 @@ from .devices import choose_clock, choose_device, synchronise, tf32_flags
 from .factformer_peer import AuthorsFactFormer, gradients, load
 from .graphs import GRAPH, batch_of, captured, steps_or_reasons
 from .harness import CLOCKS, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .memory import peak_of, peaks_in_new_process
 from .options import OptionError, parse_options, require_one_of, run_command
-from .record import Record, check_name
+from .passes import gradients_of, step_of
+from .record import Record, check_name, timing_settings
 
 AUTHORS = "authors"
 MODES = ("speed", "lean", "minimal")
@@ -131,12 +132,7 @@ class FactFormerContest:
 
     def both(self, name: str) -> Callable[[], None]:
         """Return a forward and backward pass of a contestant."""
-
-        def run() -> None:
-            self.modules[name].zero_grad(set_to_none=True)
-            nn.functional.mse_loss(self.call(name), self.target).backward()
-
-        return run
+        return gradients_of(self.modules[name], lambda: nn.functional.mse_loss(self.call(name), self.target))
 
     def check(self) -> dict[str, float]:
         """Compare outputs and gradients of all with the first contestant's; returns the worst differences."""
@@ -205,11 +201,7 @@ class FactFormerContest:
         else:
             optimiser = Optimisation(lr=1e-6, weight_decay=1e-4).build(weights, 1000)[0]
 
-        def run() -> None:
-            both()
-            optimiser.step()
-
-        return run
+        return step_of(both, optimiser)
 
 
 def build(options: FactFormerOptions, memory: str) -> nn.Module:
@@ -242,10 +234,7 @@ def _measure(options: FactFormerOptions, words: Sequence[str]) -> None:
         return
     device = torch.device(options.device)
     clock = choose_clock(options.clock, device, options.threads)
-    settings = {
-        "threads": options.threads, "clock": clock, "allocator": tune_allocator(options.allocator),
-        "repeats": options.repeats, "precision": options.precision,
-    }  # fmt: skip
+    settings = timing_settings(options, clock, options.precision)
     where = f"{options.grid} x {options.grid}, batch {options.batch}"
     where += "" if device.type == "cpu" else f", {options.precision} on {device.type}"
     title = f"FactFormer, width {options.width}, {options.heads} heads of {options.head_dim}"

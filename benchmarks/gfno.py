@@ -34,9 +34,10 @@ from pdesurrogate.training.optimisation import Optimisation
 from .devices import choose_clock, choose_device, synchronise, tf32_flags
 from .graphs import GRAPH, batch_of, captured, steps_or_reasons
 from .harness import CLOCKS, NotEqualError, compare, interleave
-from .machine import ALLOCATORS, tune_allocator
-from .options import OptionError, parse_options, require_one_of, run_command
-from .record import Record, check_name
+from .machine import ALLOCATORS
+from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
+from .passes import gradients_of, step_of
+from .record import Record, check_name, timing_settings
 
 OURS = "pdesurrogate"
 PLAIN = "pdesurrogate, fno"
@@ -68,9 +69,7 @@ class GroupOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("grid", "num_modes", "width", "history", "batch", "threads", "repeats"):
-            if getattr(self, key) < 1:
-                raise OptionError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        require_at_least_1(self, "grid", "num_modes", "width", "history", "batch", "threads", "repeats")
         require_one_of("group", self.group, ["p4", "p4m"])
         require_one_of("clock", self.clock, ["auto", *CLOCKS])
         require_one_of("precision", self.precision, list(EQUIVARIANCE))
@@ -90,13 +89,7 @@ def main(words: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     clock = choose_clock(options.clock, device, options.threads)
-    settings = {
-        "threads": options.threads,
-        "clock": clock,
-        "allocator": tune_allocator(options.allocator),
-        "repeats": options.repeats,
-        "precision": options.precision,
-    }
+    settings = timing_settings(options, clock, options.precision)
     models = contestants(options)
     for model, _ in models.values():
         model.to(device)
@@ -253,12 +246,9 @@ def _step(
     else:
         optimiser, _ = Optimisation(kind="adam", lr=1e-6, weight_decay=0.0).build(model.parameters(), 1000)
 
-    def run() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        torch.nn.functional.mse_loss(call(history), target).backward()
-        optimiser.step()
-
-    return run
+    return step_of(
+        gradients_of(model, lambda: torch.nn.functional.mse_loss(call(history), target)), optimiser
+    )
 
 
 if __name__ == "__main__":

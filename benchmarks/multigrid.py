@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from pdesurrogate.models import MODELS
 
+from .devices import choose_clock
 from .halo_error import DIFFUSION_LENGTH, SPEC, TRAVEL, means_over_seeds, trained_error
 from .harness import CLOCKS, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .memory import peak_of, peaks_in_new_process
 from .models import smooth_input
 from .options import parse_options, require_at_least_1, require_one_of, run_command
-from .record import Record, check_name
+from .passes import gradients_of
+from .record import Record, check_name, timing_settings
 
 PLAIN = "plain"
 HALO_UNIT = 128
@@ -86,16 +88,9 @@ def main(words: Sequence[str]) -> None:
             )
         )
         return
-    clock = ("thread" if options.threads == 1 else "wall") if options.clock == "auto" else options.clock
-    settings = {
-        "threads": options.threads,
-        "clock": clock,
-        "allocator": tune_allocator(options.allocator),
-        "repeats": options.repeats,
-        "precision": "full",
-    }
+    clock = choose_clock(options.clock, torch.device("cpu"), options.threads)
     title = f"Multi-grid decomposition of {options.base}, width {options.width}, {options.num_modes} modes"
-    record = Record("multigrid", title, words, settings)
+    record = Record("multigrid", title, words, timing_settings(options, clock))
     peaks = peaks_in_new_process("benchmarks.multigrid", [*words, "peak_only=true"]) if options.peak else {}
     record.add("equality", _check(options))
     memory = {}
@@ -156,11 +151,11 @@ def _runs(options: MultiGridOptions, size: int) -> list[tuple[str, Callable[[], 
 
 
 def _both(model: nn.Module, field: Tensor) -> Callable[[], object]:
-    def run() -> None:
-        model.zero_grad(set_to_none=True)
-        model(field[:, None], field.new_zeros(len(field), 0)).square().mean().backward()
+    def loss() -> Tensor:
+        future: Tensor = model(field[:, None], field.new_zeros(len(field), 0))
+        return future.square().mean()
 
-    return run
+    return gradients_of(model, loss)
 
 
 def _check(options: MultiGridOptions) -> dict[str, float]:

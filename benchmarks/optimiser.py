@@ -20,11 +20,12 @@ from torch import Tensor
 from pdesurrogate.models.matching import num_real_parameters
 from pdesurrogate.training.optimisation import Optimisation
 
+from .devices import choose_clock
 from .harness import CLOCKS, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .models import OURS, build_ours, build_peer
 from .options import parse_options, require_at_least_1, require_one_of, run_command
-from .record import Record, check_name
+from .record import Record, check_name, timing_settings
 
 BASELINE = "torch Adam, complex weights"
 FOREACH = "torch Adam foreach, complex weights"
@@ -54,16 +55,9 @@ class OptimiserOptions:
 def main(words: Sequence[str]) -> None:
     """Measure, print, and write if there is a name."""
     options = parse_options(OptimiserOptions, words)
-    clock = ("thread" if options.threads == 1 else "wall") if options.clock == "auto" else options.clock
+    clock = choose_clock(options.clock, torch.device("cpu"), options.threads)
     torch.set_num_threads(options.threads)
-    allocator = tune_allocator(options.allocator)
-    settings = {
-        "threads": options.threads,
-        "clock": clock,
-        "allocator": allocator,
-        "repeats": options.repeats,
-        "precision": "full",
-    }
+    settings = timing_settings(options, clock)
     title = f"Optimiser step, FNO of width {options.width}, {options.num_modes} modes"
     record = Record("optimiser", title, words, settings)
     runs, states, first, reals = contestants(options)

@@ -6,9 +6,16 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from .machine import ROOT, describe_call, describe_machine, describe_versions, load_average
+from .machine import (
+    ROOT,
+    describe_call,
+    describe_machine,
+    describe_versions,
+    load_average,
+    tune_allocator,
+)
 from .options import OptionError
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -46,6 +53,39 @@ class Record:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(to_json(self.content))
         return path
+
+
+class Timed(Protocol):
+    """Options of a benchmark that times its contestants."""
+
+    @property
+    def threads(self) -> int:
+        """Of torch."""
+
+    @property
+    def allocator(self) -> str:
+        """One of `benchmarks.machine.ALLOCATORS`."""
+
+    @property
+    def repeats(self) -> int:
+        """Measurements of each contestant."""
+
+
+def timing_settings(options: Timed, clock: str, precision: str = "full") -> dict[str, Any]:
+    """Set the allocator, and return the settings of a record of times.
+
+    Args:
+        options: of the benchmark.
+        clock: the one that is read, see `benchmarks.devices.choose_clock`.
+        precision: of products.
+    """
+    return {
+        "threads": options.threads,
+        "clock": clock,
+        "allocator": tune_allocator(options.allocator),
+        "repeats": options.repeats,
+        "precision": precision,
+    }
 
 
 def without_place(word: str) -> str:

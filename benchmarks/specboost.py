@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from pdesurrogate.models import MODELS
 from pdesurrogate.models.matching import match_parameters, num_real_parameters
 
+from .devices import choose_clock
 from .harness import CLOCKS, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .memory import peak_of, peaks_in_new_process
 from .models import activation_bytes, box_spec
 from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
-from .record import Record, check_name
+from .passes import gradients_of
+from .record import Record, check_name, timing_settings
 
 WHOLE = "specboost"
 SUM = "sum of its stages"
@@ -118,16 +120,17 @@ class Contest:
             earlier = self.model.earlier(last, self.history, self.parameters)
 
         def step(stage: int, forward: Callable[[], Tensor]) -> Callable[[], object]:
+            gradients = gradients_of(self.model, lambda: forward().square().mean())
+
             def run() -> None:
                 self.model.begin_stage(stage)
-                self.model.zero_grad(set_to_none=True)
-                forward().square().mean().backward()
+                gradients()
 
             return run
 
-        def large() -> None:
-            self.large.zero_grad(set_to_none=True)
-            self.large(self.history, self.parameters).square().mean().backward()
+        def large() -> Tensor:
+            future: Tensor = self.large(self.history, self.parameters)
+            return future.square().mean()
 
         correction = self.model.correction(last)
         return {
@@ -138,7 +141,7 @@ class Contest:
             f"stage {last + 1}, forecasts anew": step(
                 last, lambda: self.model(self.history, self.parameters)
             ),
-            LARGE: large,
+            LARGE: gradients_of(self.large, large),
         }
 
 
@@ -150,16 +153,9 @@ def main(words: Sequence[str]) -> None:
     if options.peak_only:
         print(json.dumps({name: peak_of(run) for name, run in contest.steps().items()}))
         return
-    clock = ("thread" if options.threads == 1 else "wall") if options.clock == "auto" else options.clock
-    settings = {
-        "threads": options.threads,
-        "clock": clock,
-        "allocator": tune_allocator(options.allocator),
-        "repeats": options.repeats,
-        "precision": "full",
-    }
+    clock = choose_clock(options.clock, torch.device("cpu"), options.threads)
     title = f"{options.stages} stages of {options.base}, width {options.width}, {options.num_modes} modes"
-    record = Record("specboost", title, words, settings)
+    record = Record("specboost", title, words, timing_settings(options, clock))
     record.add(
         "parameters",
         {

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from pdesurrogate.layers import SpectralConv, spectral_weight_from_neuralop, spectral_weight_to_neuralop
 
+from .devices import choose_clock
 from .harness import CLOCKS, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .models import NEURALOPERATOR
 from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
-from .record import Record, check_name
+from .record import Record, check_name, timing_settings
 
 
 @dataclass(frozen=True)
@@ -132,16 +133,9 @@ def check(sides: dict[str, Contestant]) -> dict[str, float]:
 def main(words: Sequence[str]) -> None:
     """Measure the chosen cases, print them, and write them if there is a name."""
     options = parse_options(SpectralOptions, words)
-    clock = ("thread" if options.threads == 1 else "wall") if options.clock == "auto" else options.clock
+    clock = choose_clock(options.clock, torch.device("cpu"), options.threads)
     torch.set_num_threads(options.threads)
-    allocator = tune_allocator(options.allocator)
-    settings = {
-        "threads": options.threads,
-        "clock": clock,
-        "allocator": allocator,
-        "repeats": options.repeats,
-        "precision": "full",
-    }
+    settings = timing_settings(options, clock)
     record = Record("spectral", "Spectral convolution", words, settings)
     cases: dict[str, Any] = {}
     for case in options.cases():

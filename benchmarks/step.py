@@ -28,7 +28,7 @@ from pdesurrogate.models.matching import num_real_parameters
 from pdesurrogate.training.optimisation import Optimisation
 
 from .harness import CLOCKS, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .memory import peak_of, peaks_in_new_process
 from .models import (
     NEURALOPERATOR,
@@ -40,7 +40,8 @@ from .models import (
     smooth_input,
 )
 from .options import OptionError, parse_options, require_at_least_1, require_one_of, run_command
-from .record import Record, check_name
+from .passes import gradients_of, step_of
+from .record import Record, check_name, timing_settings
 
 COMPILED = "pdesurrogate, compiled"
 OWN_ADAMW = "neuraloperator, its AdamW"
@@ -179,20 +180,12 @@ class Contest:
         return run
 
     def _both(self, side: Side) -> Callable[[], object]:
-        def run() -> None:
-            side.module.zero_grad(set_to_none=True)
-            torch.nn.functional.mse_loss(side.call(self.input), self.target).backward()
-
-        return run
+        return gradients_of(
+            side.module, lambda: torch.nn.functional.mse_loss(side.call(self.input), self.target)
+        )
 
     def _step(self, side: Side, optimiser: torch.optim.Optimizer) -> Callable[[], object]:
-        both = self._both(side)
-
-        def run() -> None:
-            both()
-            optimiser.step()
-
-        return run
+        return step_of(self._both(side), optimiser)
 
     def _evaluate(self, side: Side) -> tuple[Tensor, dict[str, Tensor]]:
         self._both(side)()
@@ -213,11 +206,7 @@ def main(words: Sequence[str]) -> None:
     if options.peak_only:
         print(json.dumps(_peaks(options)))
         return
-    allocator = tune_allocator(options.allocator)
-    settings = {
-        "threads": options.threads, "clock": options.clock, "allocator": allocator, "repeats": options.repeats,
-        "precision": options.precision, "memory": options.memory,
-    }  # fmt: skip
+    settings = timing_settings(options, options.clock, options.precision) | {"memory": options.memory}
     contest = Contest(options)
     grid = " x ".join(map(str, options.grid))
     modes = ", ".join(map(str, options.num_modes))

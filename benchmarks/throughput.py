@@ -37,7 +37,7 @@ from pdesurrogate.training.run import build_surrogate
 from pdesurrogate.training.throughput import Throughput
 
 from .devices import choose_device
-from .options import parse_options, require_at_least_1, run_command
+from .options import parse_options, require_at_least_1, require_one_of, run_command
 from .record import Record, check_name
 from .solver_error import build, yaml_options
 
@@ -48,15 +48,17 @@ GOALS = {"gpu": 0.01, "ram": 0.01, "none": 0.05}
 
 @dataclass(frozen=True)
 class ThroughputOptions:
-    """What can be given as ``key=value``."""
+    """What can be given as ``key=value``; ``small`` is for trying it out."""
 
     steps: int = 12
     epochs: int = 5
     device: str = "cpu"
+    data: str = ""
     small: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
+        require_one_of("data", self.data, ["", *DATA])
         require_at_least_1(self, "steps", "epochs")
         choose_device(self.device, "Measure the processor with device=cpu.")
         check_name(self.name)
@@ -79,7 +81,7 @@ def main(words: Sequence[str]) -> None:
     title = f"Time of a training step and the share of it spent waiting for data, {options.device}"
     record = Record("throughput", title, words, settings)
     phases: dict[str, Any] = {}
-    for data in DATA:
+    for data in [options.data] if options.data else DATA:
         with tempfile.TemporaryDirectory() as folder:
             phases[data] = _measured(data, Path(folder), options, device)
         for cache, row in phases[data].items():

@@ -32,11 +32,12 @@ from pdesurrogate.models.matching import match_parameters, num_real_parameters
 from .devices import choose_clock, choose_device, synchronise, tf32_flags
 from .graphs import GRAPH, batch_of, captured, steps_or_reasons
 from .harness import CLOCKS, Spread, compare, interleave, require_equal
-from .machine import ALLOCATORS, tune_allocator
+from .machine import ALLOCATORS
 from .memory import peak_of, peaks_in_new_process
 from .models import NEURALOPERATOR, OURS, Side, box_spec, build_ours, smooth_input
 from .options import OptionError, parse_options, require_one_of, run_command
-from .record import Record, check_name
+from .passes import gradients_of, step_of
+from .record import Record, check_name, timing_settings
 
 T1, FNO, RELEASED = f"{OURS}, t1", f"{OURS}, fno", "released T1"
 PAPERS = f"{NEURALOPERATOR}, the paper's FNO"
@@ -103,10 +104,7 @@ def _measure(options: TransformOnceOptions, words: Sequence[str]) -> None:
         return
     device = torch.device(options.device)
     clock = choose_clock(options.clock, device, options.threads)
-    settings = {
-        "threads": options.threads, "clock": clock, "allocator": tune_allocator(options.allocator),
-        "repeats": options.repeats, "precision": options.precision,
-    }  # fmt: skip
+    settings = timing_settings(options, clock, options.precision)
     title = f"T1, {options.num_modes} modes, width {options.width}, batch {options.batch}"
     title += "" if device.type == "cpu" else f", {options.precision} on {device.type}"
     record = Record("transform_once", title, words, settings)
@@ -278,23 +276,13 @@ def _check(sides: Mapping[str, Side], field: Tensor, tolerances: tuple[float, fl
 def _both(side: Side, field: Tensor) -> Callable[[], object]:
     target = torch.randn(field.shape, generator=torch.Generator().manual_seed(1)).to(field.device)
 
-    def run() -> None:
-        side.module.zero_grad(set_to_none=True)
-        torch.nn.functional.mse_loss(side.call(field), target).backward()
-
-    return run
+    return gradients_of(side.module, lambda: torch.nn.functional.mse_loss(side.call(field), target))
 
 
 def _step(side: Side, field: Tensor) -> Callable[[], object]:
     parameters = list(side.module.parameters())
     optimiser = torch.optim.Adam(parameters, 1e-6, fused=side.name in (T1, FNO) or None)
-    both = _both(side, field)
-
-    def run() -> None:
-        both()
-        optimiser.step()
-
-    return run
+    return step_of(_both(side, field), optimiser)
 
 
 def _graph(side: Side, field: Tensor) -> Callable[[], object]:

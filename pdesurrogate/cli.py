@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .allocator import keep_freed_memory
+from .interruption import Interrupted
 from .registry import did_you_mean
 from .version import __version__
 
@@ -124,9 +125,9 @@ def run(command: str) -> None:
         if wants_traceback:
             raise
         _fail(str(error))
-    except KeyboardInterrupt as interrupt:
+    except (Interrupted, KeyboardInterrupt) as interrupt:
         sys.stderr.write(f"\n{interrupt or 'Interrupted.'}\n")
-        sys.exit(130)
+        sys.exit(interrupt.code if isinstance(interrupt, Interrupted) else 130)
 
 
 def named(command: str, arguments: Sequence[str]) -> list[str]:

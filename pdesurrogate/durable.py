@@ -32,3 +32,9 @@ def durable_write(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove from a folder and those in it what writes that were killed have left; only for its sole writer."""
+    for leftover in Path(folder).rglob(".*.*[0-9].tmp"):
+        leftover.unlink(missing_ok=True)

@@ -10,8 +10,9 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
@@ -46,11 +47,14 @@ class Registry:
     Args:
         kind: what is collected, as it appears in messages ("model", "loss").
         package: the package whose modules are imported on first use; they register themselves.
+        checks_numbers: whether `build` holds options against their annotations, see `check_numbers`; not for entries
+            that check their own and say what they measure.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, *, checks_numbers: bool = False) -> None:
         self.kind = kind
         self._package = package
+        self._checks_numbers = checks_numbers
         self._entries: dict[str, Callable[..., Any]] = {}
         self._discovered = False
 
@@ -93,10 +97,13 @@ class Registry:
 
         Raises:
             ValueError: for an unknown name, an option that the entry does not have, or a missing one
-                that it needs.
+                that it needs; where numbers are checked, for words and fractions in their place.
         """
         entry = self.get(name)
-        check_options(f"{self.kind} {name!r}", entry, options, num_positional=len(args))
+        owner = f"{self.kind} {name!r}"
+        check_options(owner, entry, options, num_positional=len(args))
+        if self._checks_numbers:
+            check_numbers(owner, entry, options)
         return entry(*args, **options)
 
     def _discover(self) -> None:
@@ -147,6 +154,52 @@ def check_options(
     missing = [name for name in allowed if name in required and name not in options]
     if missing:
         raise ValueError(f"{owner} needs the option {missing[0]!r}. Its options: {', '.join(allowed)}.")
+
+
+def check_numbers(owner: str, entry: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse words and null for options that are annotated as numbers, and fractions for whole ones.
+
+    Args:
+        owner: how messages call the entry.
+        entry: what is going to be called; where its annotations cannot be read, nothing is refused.
+        options: its keyword arguments.
+
+    Raises:
+        ValueError: naming the option and what it was given.
+    """
+    try:
+        parameters = inspect.signature(entry, eval_str=True).parameters
+    except NameError:  # a type that is imported for type checkers alone
+        return
+    for option, value in options.items():
+        hint = parameters[option].annotation if option in parameters else inspect.Parameter.empty
+        kinds = _number_types(hint)
+        entries = value if isinstance(value, list | tuple) else [value]
+        if kinds and any(_is_unfit(entry, kinds) for entry in entries):
+            raise ValueError(f"{owner}: {option} is {value!r}; it must be {_in_words(hint, kinds)}.")
+
+
+def _number_types(hint: Any) -> set[type]:
+    """Return the types that an annotation of numbers names, in sequences too; none if it allows anything else."""
+    if hint in (int, float, bool, NoneType):
+        return {hint}
+    if get_origin(hint) not in (Union, UnionType, Sequence, tuple, list):
+        return set()
+    parts = [_number_types(part) for part in get_args(hint) if part is not Ellipsis]
+    return set().union(*parts) if all(parts) else set()
+
+
+def _is_unfit(value: Any, kinds: set[type]) -> bool:
+    fraction = isinstance(value, float) and float not in kinds
+    return isinstance(value, str) or fraction or (value is None and NoneType not in kinds)
+
+
+def _in_words(hint: Any, kinds: set[type]) -> str:
+    number = "number" if float in kinds else "whole number" if int in kinds else "truth value"
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words = [f"a {number}"] if {int, float, bool} & set(parts) else []
+    words += [f"a list of {number}s"] if any(get_origin(p) in (Sequence, tuple, list) for p in parts) else []
+    return " or ".join([*words, *(["null"] if NoneType in parts else [])])
 
 
 def _origin(entry: Callable[..., Any]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from .fields import DataSpec, Normaliser
 from .models.matching import num_real_parameters
 from .registry import did_you_mean
 
-Predict = Literal["state", "increment"]
+Predict = Literal["state", "increment", "unscaled_increment"]
 
 
 class Surrogate(nn.Module):
@@ -30,14 +30,17 @@ class Surrogate(nn.Module):
         model: maps normalised ``(history, parameters)`` to the normalised future.
         history: number h of input frames.
         horizon: number H of frames that one step predicts.
-        predict: what the model's output means: the normalised ``"state"`` at each future frame, or the
-            ``"increment"`` since the last frame of the history in units of the standard deviation that
-            increments over Δt have. The second makes a model start from persistence, which suits frames that
-            are close in time (as in Sanchez-Gonzalez et al. 2020, arXiv 2002.09405, section 3).
+        predict: what the model's output ``v`` means. ``"state"``: the normalised future, ``u(t + jΔt) = mean +
+            std v_j``. ``"increment"``: the change since the last frame of the history in units of the standard
+            deviation that increments over Δt have on the train split, ``u(t + jΔt) = u(t) + increment_std v_j``. A
+            model then starts from persistence, and its target has unit variance however close in time frames are, as
+            in Sanchez-Gonzalez et al. 2020, arXiv 2002.09405, sections 3 and 4.3 ("Normalization").
+            ``"unscaled_increment"``: the same in units of the fields' own standard deviation, ``u(t + jΔt) = u(t) +
+            std v_j``: a residual connection around the model on normalised fields.
         provenance: plain facts about how it was made: config, data checksum, versions, metrics.
     """
 
-    _is_static: Tensor
+    is_static: Tensor
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class Surrogate(nn.Module):
         self.provenance = provenance or {}
         self._has_static = any(spec.static_channels)
         is_static = torch.tensor(spec.static_channels).view(-1, *[1] * spec.ndim)
-        self.register_buffer("_is_static", is_static, persistent=False)
+        self.register_buffer("is_static", is_static, persistent=False)
 
     @classmethod
     def load(cls, path: str | Path, map_location: torch.device | str = "cpu") -> Surrogate:
@@ -148,11 +151,11 @@ class Surrogate(nn.Module):
     ) -> Float[Tensor, "batch horizon channel *space"]:
         """Return the frames that a model's output for a history, in physical units, stands for."""
         last = history[:, -1:]
-        if self.predicts == "increment":
-            future = self.normaliser.advance(last, output)
-        else:
+        if self.predicts == "state":
             future = self.normaliser.denormalise(output)
-        return torch.where(self._is_static, last, future) if self._has_static else future
+        else:
+            future = self.normaliser.advance(last, output, scaled=self.predicts == "increment")
+        return torch.where(self.is_static, last, future) if self._has_static else future
 
     @property
     def output_unit(self) -> Float[Tensor, " channel"]:
@@ -165,9 +168,9 @@ class Surrogate(nn.Module):
         future: Float[Tensor, "batch time channel *space"],
     ) -> Float[Tensor, "batch time channel *space"]:
         """Return the output of the model at which `step` is exact: the normalised state, or increment."""
-        if self.predicts == "increment":
-            return self.normaliser.increments(history[:, -1:], future)
-        return self.normaliser.normalise(future)
+        if self.predicts == "state":
+            return self.normaliser.normalise(future)
+        return self.normaliser.increments(history[:, -1:], future, scaled=self.predicts == "increment")
 
     def nearest(
         self,
@@ -182,10 +185,15 @@ class Surrogate(nn.Module):
         project = getattr(self.model, "nearest", None)
         if project is None:
             return None
-        output = project(self.wanted_output(history, future))
-        if self.predicts == "increment":
-            return self.normaliser.advance(history[:, -1:], output)
-        return self.normaliser.denormalise(output)
+        return self.in_physical_units(project(self.wanted_output(history, future)), history)
+
+    def next_history(
+        self,
+        history: Float[Tensor, "batch history channel *space"],
+        future: Float[Tensor, "batch time channel *space"],
+    ) -> Float[Tensor, "batch history channel *space"]:
+        """Return what the next step is given when frames are fed back: the last ``history`` of all."""
+        return torch.cat([history, future], dim=1)[:, -self.history :]
 
     def rollout(
         self,
@@ -217,7 +225,7 @@ class Surrogate(nn.Module):
                 history=self.history,
                 horizon=self.horizon,
                 predict=self.predicts,
-            ).to(self._is_static.device)
+            ).to(self.is_static.device)
             for name, model in found.items()
         }
 
@@ -291,4 +299,4 @@ class Surrogate(nn.Module):
                 produced += 1
                 if produced == steps:
                     return
-            window = torch.cat([window, future], dim=1)[:, -self.history :]
+            window = self.next_history(window, future)

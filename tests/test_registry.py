@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 
 import pytest
 
-from pdesurrogate.registry import check_options, did_you_mean, load_plugins
+from pdesurrogate.registry import Registry, check_options, did_you_mean, load_plugins
 
 
 class Heat:
@@ -102,6 +104,48 @@ def test_an_option_without_default_must_be_given(things):
     with pytest.raises(ValueError, match=r"thing 'file' needs the option 'path'. Its options: path, scale."):
         things.build("file")
     assert things.build("file", path="a.mat") == ("a.mat", 1.0)
+
+
+def numbers(
+    count: int = 1,
+    rate: int | float = 0.5,
+    sizes: int | Sequence[int] = 1,
+    radii: tuple[float, ...] = (),
+    steps: int | None = None,
+    kernel: str | Sequence[int] = "all",
+) -> str:
+    return "built"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": "abc"}, "count is 'abc'; it must be a whole number."),
+        ({"count": 32.5}, "count is 32.5; it must be a whole number."),
+        ({"count": None}, "count is None; it must be a whole number."),
+        ({"rate": "fast"}, "rate is 'fast'; it must be a number."),
+        ({"sizes": [4, "b"]}, "sizes is [4, 'b']; it must be a whole number or a list of whole numbers."),
+        ({"radii": "1"}, "radii is '1'; it must be a list of numbers."),
+        ({"steps": 1.5}, "steps is 1.5; it must be a whole number or null."),
+    ],
+)
+def test_a_number_that_is_none_is_refused_with_what_it_must_be(things, options, message):
+    strict = Registry("thing", things._package, checks_numbers=True)
+    strict.register("numbers")(numbers)
+    with pytest.raises(ValueError, match=re.escape(f"thing 'numbers': {message}")):
+        strict.build("numbers", **options)
+    things.register("numbers")(numbers)
+    assert things.build("numbers", **options) == "built"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"count": 2, "rate": 1, "steps": None}, {"sizes": (4, 4), "radii": [1, 2.5]}, {"kernel": "energy"}],
+)
+def test_numbers_that_fit_and_options_that_may_be_words_are_taken(things, options):
+    strict = Registry("thing", things._package, checks_numbers=True)
+    strict.register("numbers")(numbers)
+    assert strict.build("numbers", **options) == "built"
 
 
 def test_entries_with_free_keywords_take_any_option(things):

@@ -58,7 +58,7 @@ def test_a_step_works_in_physical_units():
     assert future[0, 0, :, 0, 0].tolist() == pytest.approx([12.0, 1.5, 2.0])
 
 
-@pytest.mark.parametrize("predict", ["state", "increment"])
+@pytest.mark.parametrize("predict", ["state", "increment", "unscaled_increment"])
 def test_static_fields_are_read_carried_over_and_never_forecast(predict):
     height, velocity = SPEC.fields
     spec = SPEC.replace(fields=(dataclasses.replace(height, is_static=True), velocity))
@@ -88,12 +88,16 @@ def test_a_rollout_feeds_predictions_back_and_yields_exactly_the_frames_asked_fo
     assert heights == pytest.approx([12.0, 14.0, 16.0, 18.0, 20.0])
 
 
-def test_an_increment_is_added_to_the_last_frame_in_its_own_units():
+@pytest.mark.parametrize(("predict", "unit"), [("increment", [0.1, 0.2, 0.3]), ("unscaled_increment", STD)])
+def test_an_increment_is_added_to_the_last_frame_in_its_unit(predict, unit):
     normaliser = Normaliser(MEAN, STD, [0.1], [0.05], increment_std=[0.1, 0.2, 0.3])
-    s = Surrogate(SPEC, normaliser, Constant(), history=2, horizon=2, predict="increment")
+    s = Surrogate(SPEC, normaliser, Constant(), history=2, horizon=2, predict=predict)
     future = s.step(window(2), PARAMETERS)
-    assert future[0, 0, :, 0, 0].tolist() == pytest.approx([10.1, 1.2, -1.7])
-    assert future[0, 1, :, 0, 0].tolist() == pytest.approx([10.2, 1.4, -1.4])
+    last = window(2)[0, -1, :, 0, 0]
+    for j in (0, 1):
+        assert future[0, j, :, 0, 0].tolist() == pytest.approx((last + (j + 1) * torch.tensor(unit)).tolist())
+    assert s.output_unit.tolist() == pytest.approx(list(unit))
+    assert torch.allclose(s.wanted_output(window(2), future), s.model(*s.normalised(window(2), PARAMETERS)))
 
 
 def test_increments_need_their_statistics():

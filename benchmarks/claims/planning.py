@@ -56,7 +56,7 @@ class OpenedSet:
     Attributes:
         overrides: ``data=...`` and all of ``data.``.
         spec: what its fields are.
-        num_windows: of training.
+        num_windows: of training on one step.
         test_checksum: of the test trajectories.
     """
 
@@ -161,8 +161,9 @@ def plan_runs(
             if arm.match is not None:
                 overrides = merged(overrides, [_matched(file, scale_name, name, opened, device)])
             config = compose("train", overrides)
-            batch = min(config["data"]["batch_size"], opened.num_windows)
-            length, steps = epochs_of(scale.steps_of(name), opened.num_windows // batch, scale.validations)
+            windows = num_windows(config)
+            batch = min(config["data"]["batch_size"], windows)
+            length, steps = epochs_of(scale.steps_of(name), windows // batch, scale.validations)
             entries.append((name, chosen, merged(overrides, length), config, steps))
     runs = []
     for seed in scale.seeds:
@@ -183,6 +184,16 @@ def epochs_of(steps: int, steps_per_epoch: int, validations: int) -> tuple[list[
     every = max(1, epochs // validations)
     epochs = -(-epochs // every) * every
     return [f"trainer.max_epochs={epochs}", f"trainer.validate_every={every}"], epochs * steps_per_epoch
+
+
+def num_windows(config: Mapping[str, Any]) -> int:
+    """Return how many windows a configuration trains on; longer unrolls fit fewer into a trajectory."""
+    from pdesurrogate.data.opening import open_data
+    from pdesurrogate.training import UNROLLS
+
+    options = dict(config["unroll"])
+    unroll = UNROLLS.build(options.pop("kind"), **options)
+    return int(open_data(config["data"], num_steps=unroll.num_steps).state_dict()["num_windows"])
 
 
 def build_model(config: Mapping[str, Any], spec: Any) -> Any:

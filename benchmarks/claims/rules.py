@@ -145,7 +145,10 @@ def runs_of(result: Mapping[str, Any], arm: str, data_set: str) -> list[Mapping[
 def error_table(
     runs: Sequence[Mapping[str, Any]], grid: int, measure: str, field: str = ""
 ) -> np.ndarray | None:
-    """Return errors (seed, sample) on a grid, the mean over fields unless one is named; None where refused."""
+    """Return errors, or another measure of every test sample, (seed, sample) on a grid; None where refused.
+
+    They are means over fields unless one is named.
+    """
     rows = []
     for run in runs:
         errors = run["errors"][str(grid)]
@@ -203,6 +206,8 @@ def _refusal(file: ClaimFile, side: Selection, result: Mapping[str, Any]) -> str
         errors = run["errors"][str(side.grid)]
         if "refused" in errors:
             return f"{side.arm} does not take that grid: {errors['refused']}"
+        if side.measure not in errors:
+            return f"{side.arm} has no record of its {side.measure.replace('_', ' ')}"
         if side.field and side.field not in errors[side.measure]:
             return f"{side.arm} has no field {side.field}"
     return ""

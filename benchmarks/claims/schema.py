@@ -20,6 +20,7 @@ from ..options import OptionError
 FOLDER = Path(__file__).resolve().parent
 VERDICTS = ("reproduced", "partly", "not")
 ERRORS = ("one_step", "rollout")
+CORRELATION_TIME = "correlation_time"
 TIME_TO_ERROR = "time_to_error"
 COSTS = ("parameters", "spectral_parameters", "cpu_seconds", TIME_TO_ERROR)
 
@@ -81,9 +82,9 @@ class Selection:
 
     Attributes:
         arm: whose.
-        measure: a test error, ``one_step`` or ``rollout``, or a cost, ``parameters``, ``spectral_parameters``,
-            ``cpu_seconds`` (of training) or ``time_to_error`` (of training until the validation error that both sides
-            reach, see `rules`).
+        measure: a test error, ``one_step`` or ``rollout``; ``correlation_time`` of the rollout, see `scoring`; or a
+            cost, ``parameters``, ``spectral_parameters``, ``cpu_seconds`` (of training) or ``time_to_error`` (of
+            training until the validation error that both sides reach, see `rules`).
         set: data set of training and test; the first of the file by default.
         grid: refinement of the test grid over the training grid.
         field: of the error; the mean over all fields if empty.
@@ -369,7 +370,7 @@ def _check_claim(file: ClaimFile, claim: Claim) -> None:
     for side in (claim.of, claim.over):
         _require(side.arm, file.arms, where)
         _require(file.set_of(side), file.sets, where)
-        _require(side.measure, dict.fromkeys((*ERRORS, *COSTS)), f"{where}, measure,")
+        _require(side.measure, dict.fromkeys((*ERRORS, CORRELATION_TIME, *COSTS)), f"{where}, measure,")
         trained_on = file.arms[side.arm].sets
         if trained_on and file.set_of(side) not in trained_on:
             raise OptionError(f"{where}: {side.arm} is not trained on {file.set_of(side)}.")
@@ -378,8 +379,9 @@ def _check_claim(file: ClaimFile, claim: Claim) -> None:
                 raise OptionError(f"{where} is about grid {side.grid}, which scales.{name}.grids lacks.")
     if claim.partly_below is not None and claim.partly_below <= claim.below:
         raise OptionError(f"{where}: partly_below is the weaker bound and must be above below.")
-    if (claim.of.measure in COSTS) != (claim.over.measure in COSTS):
-        raise OptionError(f"{where} divides an error by a cost.")
+    of, over = (_kind(side.measure) for side in (claim.of, claim.over))
+    if of != over:
+        raise OptionError(f"{where} divides {of} by {over}.")
     if (claim.of.measure == TIME_TO_ERROR) != (claim.over.measure == TIME_TO_ERROR):
         raise OptionError(f"{where}: the time to the error of both sides is measured on both or on none.")
     for verdict, text in claim.why.items():
@@ -389,6 +391,12 @@ def _check_claim(file: ClaimFile, claim: Claim) -> None:
                 f"{where}: why.{verdict} has numbers or speaks the verdict; both are computed and stand beside it. "
                 "Give the reason alone."
             )
+
+
+def _kind(measure: str) -> str:
+    if measure in COSTS:
+        return "a cost"
+    return "a correlation time" if measure == CORRELATION_TIME else "an error"
 
 
 def _plain(value: Any) -> Any:

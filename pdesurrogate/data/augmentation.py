@@ -115,8 +115,6 @@ class Augmentation:
 def _rolled(u: Tensor, shifts: np.ndarray, dim: int) -> Tensor:
     """Return windows moved along an axis, each by its own number of points."""
     size = u.shape[dim]
-    if u.device.type == "cpu":  # where a loop over windows is the faster one
-        return torch.stack([window.roll(int(shift), dim) for window, shift in zip(u, shifts, strict=True)])
     sources = (torch.arange(size, device=u.device) - _there(shifts, u)[:, None]) % size
     shape = [len(u), *[1] * (u.ndim - 1)]
     shape[dim] = size

@@ -25,8 +25,9 @@ from .array_trajectories import content_digest
 from .containers import UNREADABLE, ContainerPool, refuses_damage, unreadable
 from .files import require_file
 from .recognition import FORMATS, Recognised
-from .splits import divided, first_and_last
-from .trajectories import DataSet, check_finite, check_frames
+from .splits import divided, first_and_last, refuse_shared_files
+from .trajectories import DataSet, Trajectories, check_finite, check_frames
+from .views import Joined
 
 HEADER_BYTES = 128
 BLOCK_BYTES = 2**26
@@ -53,7 +54,8 @@ def li_mat(
     which Li et al. train on, so that a model can be chosen without looking at the last 200.
 
     Args:
-        path: the ``.mat`` file.
+        path: the ``.mat`` file; of a set in two halves, ``.._1.mat`` and ``.._2.mat`` in one folder, either: both are
+            read, one after the other.
         viscosity: the viscosity ν that the file was made with.
         train: trajectories at the beginning of the file.
         valid: trajectories after those; 0 for no such split.
@@ -66,8 +68,18 @@ def li_mat(
     Raises:
         ValueError: if the file is missing, damaged or of another layout, or has too few trajectories.
     """
-    whole = LiMat(path, viscosity=viscosity, dt=dt, include_initial=include_initial)
-    provenance = {"path": str(path), "format": f"MATLAB {whole.version}", "viscosity": viscosity}
+    files = _halves(Path(path))
+    parts = [LiMat(file, viscosity=viscosity, dt=dt, include_initial=include_initial) for file in files]
+    whole: Trajectories = parts[0]
+    if len(parts) > 1:
+        refuse_shared_files({file.name: [file] for file in files})
+        whole = Joined(parts)
+    provenance = {
+        "path": str(path),
+        "format": f"MATLAB {parts[0].version}",
+        "viscosity": viscosity,
+        "files": [file.name for file in files],
+    }
     return divided(
         Path(path).stem,
         whole,
@@ -179,6 +191,13 @@ class LiMat:
         if str(error).startswith(str(self.path)):
             return ValueError(str(error))
         return unreadable(self.path, f"MATLAB version {self.version}", error)
+
+
+def _halves(path: Path) -> list[Path]:
+    """Return both files of a set that is distributed as ``.._1.mat`` and ``.._2.mat``, else the one that was named."""
+    named = re.fullmatch(r"(.*_N\d+_T\d+)_[12]", path.stem)
+    halves = [path.with_name(f"{named[1]}_{half}{path.suffix}") for half in (1, 2)] if named else []
+    return halves if halves and all(half.is_file() for half in halves) else [path]
 
 
 def mat_version(path: Path) -> str:

@@ -169,9 +169,8 @@ class WindowLoader:
         self._position = position
         self._augment = augment
         self._device = None if device is None or device.type == "cpu" else device
-        self._done: int | None = (
-            None  # of this epoch's batches; the sampler counts those that were read ahead, too
-        )
+        # Batches of this epoch that were handed out; the sampler counts those that were read ahead, too.
+        self._done: int | None = None
         self._running: Generator[Batch, None, None] | None = None
         self._workers: DataLoader[Any] | None = None
         if num_workers and windows.frames is None:
@@ -198,7 +197,7 @@ class WindowLoader:
             epoch, done = position
             self.batches.set_epoch(epoch)
             self.batches.skip(done)
-        self._done = self.batches.state_dict()["next_batch"]
+        self._done = self.batches.first
         running = self._running = self._batches_of(self.batches.epoch)
         try:
             while True:

@@ -89,6 +89,11 @@ class WindowBatches(Sampler[list[int]]):
             upper = begin + size * (self.rank + 1) // self.world_size
             yield order[lower:upper].tolist()
 
+    @property
+    def first(self) -> int:
+        """Number of the batch that the next iteration begins with."""
+        return self._first
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation; the next iteration starts at its first batch."""
         self.epoch = epoch

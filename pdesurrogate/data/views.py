@@ -1,4 +1,4 @@
-"""Views of trajectories: some of them, every k-th frame, another grid; nothing is copied before it is read."""
+"""Views of trajectories: some of them, several sets in one, every k-th frame, another grid; read when asked for."""
 
 from __future__ import annotations
 
@@ -57,6 +57,59 @@ class Subset:
     def checksum(self) -> str:
         """Return a digest of the base's content and of the indices."""
         return hashlib.sha256(f"{self.base.checksum()} {self.indices}".encode()).hexdigest()
+
+
+class Joined:
+    """The trajectories of several others, one after the other, numbered through.
+
+    Args:
+        parts: of one spec, on one grid, at the same times.
+
+    Raises:
+        ValueError: if they differ.
+    """
+
+    def __init__(self, parts: Sequence[Trajectories]) -> None:
+        first, *others = parts
+        for other in others:
+            differences = first.spec.mismatches(other.spec)
+            if other.grid != first.grid or not np.array_equal(other.times, first.times):
+                differences.append(
+                    f"grids {first.grid} and {other.grid}, {first.num_frames} and {other.num_frames} frames from t = "
+                    f"{first.times[0]:g} and {other.times[0]:g}"
+                )
+            if differences:
+                raise ValueError(f"trajectories that are to be joined differ: {'; '.join(differences)}.")
+        self.parts = tuple(parts)
+        self.spec, self.grid, self.times = first.spec, first.grid, first.times
+        self.num_frames = first.num_frames
+        self._ends = np.cumsum([part.num_trajectories for part in parts])
+        self.num_trajectories = int(self._ends[-1])
+
+    def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
+        """Return the frames ``start`` to ``stop - 1`` of one trajectory."""
+        check_frames("joined trajectories", self, trajectory, start, stop)
+        part, number = self._place(trajectory)
+        return part.frames(number, start, stop)
+
+    def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray]) -> None:
+        """Read the frames from ``start`` on into arrays ``(channel, *space)``, one a frame."""
+        check_frames("joined trajectories", self, trajectory, start, start + len(targets))
+        part, number = self._place(trajectory)
+        frames_into(part, number, start, targets)
+
+    def parameters(self, trajectory: int) -> Float32[np.ndarray, " parameter"]:
+        """Return the PDE parameters of one trajectory."""
+        part, number = self._place(trajectory)
+        return part.parameters(number)
+
+    def checksum(self) -> str:
+        """Return a digest of the content of all parts."""
+        return hashlib.sha256(" ".join(part.checksum() for part in self.parts).encode()).hexdigest()
+
+    def _place(self, trajectory: int) -> tuple[Trajectories, int]:
+        which = int(np.searchsorted(self._ends, trajectory, side="right"))
+        return self.parts[which], trajectory - int(self._ends[which]) + self.parts[which].num_trajectories
 
 
 class Strided:

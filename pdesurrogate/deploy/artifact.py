@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,23 @@ def save_artifact(surrogate: Surrogate, path: str | Path) -> Path:
         "weights": {k: v.detach().cpu().contiguous() for k, v in surrogate.model.state_dict().items()},
         "provenance": surrogate.provenance,
     }
-    final = Path(path)
-    with durable_write(final) as temporary:
-        torch.save(content, temporary)
-    return final
+    write_plain(content, path)
+    return Path(path)
+
+
+def write_plain(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write plain types and tensors to a torch file that appears whole or not at all.
+
+    Raises:
+        OSError: if the disk is full; an older file of that name is left as it was.
+    """
+    with durable_write(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # by which torch hides why the file could not be written
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_plain(path: str | Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:

@@ -219,7 +219,7 @@ def _chunks(split: Trajectories, span: int, cache: str) -> list[Finding]:
         f"{Path(path).name} has chunks of {' x '.join(map(str, chunks))} (trajectory, time, space); a window of {span} "
         f"frames reads {factor:.1f} times what it uses"
     )
-    if factor <= 4 or cache == "ram":
+    if factor <= 4 or cache in ("ram", "gpu"):
         return [ok("chunks", f"{text}{', compressed' if is_compressed else ''}.")]
     return [
         warning(

@@ -24,6 +24,10 @@ from ..registry import load_plugins
 from ..surrogate import Surrogate
 from ..training import UNROLLS
 from ..training.optimisation import Optimisation
+from ..training.unrolls import ChangingUnroll
+
+AFTER_CURRICULA = 10**9
+"""An optimiser step by which unrolls that grow are at their largest."""
 
 
 def measure(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +98,11 @@ def _step(asked: Mapping[str, Any], device: torch.device) -> Any:
             index,
         )
         with context():
-            loss = metric(unroll(surrogate, window), window.future, spec).mean()
+            if isinstance(unroll, ChangingUnroll):
+                prediction, truth = unroll.learn(surrogate, window, AFTER_CURRICULA)
+            else:
+                prediction, truth = unroll(surrogate, window), window.future
+            loss = metric(prediction, truth, spec).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -178,29 +178,36 @@ class Normaliser(nn.Module):
         self,
         u: Float[Tensor, "batch 1 channel *space"],
         v: Float[Tensor, "batch time channel *space"],
+        *,
+        scaled: bool = True,
     ) -> Float[Tensor, "batch time channel *space"]:
-        """Return ``u + increment_std · v``: a frame moved on by increments in their own units.
+        """Return ``u + unit · v``: a frame moved on by increments.
+
+        The unit is ``increment_std``, or the fields' ``std`` for increments that are not scaled.
 
         Raises:
-            ValueError: if the standard deviations of increments are not known.
+            ValueError: if the standard deviations of increments are needed and not known.
         """
-        if len(self.increment_std) == 0:
-            raise ValueError("this normaliser knows no increments; fit it with increments to predict them.")
-        return u + v * self._column(self.increment_std, v)
+        return u + v * self._column(self._increment_unit(scaled), v)
 
     def increments(
         self,
         u: Float[Tensor, "batch 1 channel *space"],
         later: Float[Tensor, "batch time channel *space"],
+        *,
+        scaled: bool = True,
     ) -> Float[Tensor, "batch time channel *space"]:
-        """Return ``(later - u) / increment_std``, the inverse of `advance`.
+        """Return ``(later - u) / unit``, the inverse of `advance`.
 
         Raises:
-            ValueError: if the standard deviations of increments are not known.
+            ValueError: if the standard deviations of increments are needed and not known.
         """
-        if len(self.increment_std) == 0:
+        return (later - u) / self._column(self._increment_unit(scaled), later)
+
+    def _increment_unit(self, scaled: bool) -> Tensor:
+        if scaled and len(self.increment_std) == 0:
             raise ValueError("this normaliser knows no increments; fit it with increments to predict them.")
-        return (later - u) / self._column(self.increment_std, later)
+        return self.increment_std if scaled else self.std
 
     def normalise_parameters(
         self, parameters: Float[Tensor, "batch parameter"]

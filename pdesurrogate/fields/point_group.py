@@ -176,12 +176,7 @@ def channel_action(group: PointGroup, spec: DataSpec) -> Float[Tensor, "element 
     """
     if len(group) == 1:
         return torch.eye(spec.num_channels, dtype=torch.float64)[None]
-    if spec.geometry != "plane" or spec.ndim < 2:
-        where = f"a {spec.geometry}" if spec.geometry != "plane" else f"the axis {spec.axis_names[0]!r} alone"
-        raise ValueError(
-            f"the point group {group.name!r} acts on the last two axes of a plane or a box and the data live on "
-            f"{where}. Use group=p1, translations alone."
-        )
+    _require_plane(group, spec)
     action = torch.zeros(len(group), spec.num_channels, spec.num_channels, dtype=torch.float64)
     start = 0
     for field in spec.fields:
@@ -236,22 +231,35 @@ def require_square(owner: str, group: PointGroup, spec: DataSpec, grid: Sequence
         grid: points along each axis; None to check the lengths alone.
 
     Raises:
-        ValueError: if the group exchanges the last two axes and they differ in length, or the grid does in points.
+        ValueError: if the group exchanges the last two axes and they differ in length, or the grid does in points, or
+            there are no two axes.
     """
     if not group.swaps_axes:
         return
+    _require_plane(group, spec)
     first, second = spec.axes[-2:]
-    advice = "Use a group without quarter turns: pmm, pm, p2 or p1"
     if not math.isclose(first.length, second.length, rel_tol=1e-6):
         raise ValueError(
             f"{owner}: quarter turns of the group {group.name!r} exchange the axes {first.name} and {second.name}, "
-            f"which have the lengths {first.length:g} and {second.length:g}. {advice}."
+            f"which have the lengths {first.length:g} and {second.length:g}. Use a group without quarter turns: pmm, "
+            "pm, p2 or p1."
         )
     if grid is not None and grid[-2] != grid[-1]:
         raise ValueError(
             f"{owner}: quarter turns of the group {group.name!r} exchange the axes {first.name} and {second.name}, "
-            f"which have {grid[-2]} and {grid[-1]} points. Use a square grid. {advice}."
+            f"which have {grid[-2]} and {grid[-1]} points. Use a square grid, or a group without quarter turns: pmm, "
+            "pm, p2 or p1."
         )
+
+
+def _require_plane(group: PointGroup, spec: DataSpec) -> None:
+    if spec.geometry == "plane" and spec.ndim > 1:
+        return
+    where = f"a {spec.geometry}" if spec.geometry != "plane" else f"the axis {spec.axis_names[0]!r} alone"
+    raise ValueError(
+        f"the point group {group.name!r} acts on the last two axes of a plane or a box and the data live on "
+        f"{where}. Use group=p1, translations alone."
+    )
 
 
 def unlike_boundaries(group: PointGroup, spec: DataSpec) -> tuple[str, str] | None:

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -105,8 +106,11 @@ class Axis:
                     f"axis {self.name!r} with offset = {self.offset} has the nodes {self.nodes!r}; these are latitudes "
                     "from pole to pole: they belong to an axis 'lat' without offset."
                 )
-        if not (math.isfinite(self.length) and self.length > 0):
-            raise ValueError(f"length of axis {self.name!r} is {self.length}; it must be positive.")
+        if not (isinstance(self.length, Real) and math.isfinite(self.length) and self.length > 0):
+            raise ValueError(
+                f"length of axis {self.name!r} is {self.length}; it must be positive and finite: spacings, wavenumbers "
+                "and radii are measured by it."
+            )
 
     def coordinates(self, size: int) -> np.ndarray:
         """Return the ``size`` sample positions, float64; end points of periodic axes appear once."""

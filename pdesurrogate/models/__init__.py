@@ -22,6 +22,6 @@ memory runs out.
 
 from ..registry import Registry
 
-MODELS = Registry("model", "pdesurrogate.models")
+MODELS = Registry("model", "pdesurrogate.models", checks_numbers=True)
 
 __all__ = ["MODELS"]

@@ -39,6 +39,7 @@ from ..layers import (
 from ..registry import did_you_mean
 from . import MODELS
 from .equivariance import equivariance_error
+from .notes import is_first
 from .operator_frame import OperatorFrame
 from .options import require_at_least, require_geometry
 
@@ -238,9 +239,10 @@ class GFNO(nn.Module):
         return found
 
     def _check_boundaries(self, spec: DataSpec, history: int, *, strict: bool) -> None:
-        """Warn where the group exchanges axes with unlike ends, or refuse that."""
+        """Warn once where the group exchanges axes with unlike ends, or refuse that."""
         unlike = unlike_boundaries(self.point_group, spec)
-        if unlike is None:
+        topic = ("gfno", self.point_group.name, *spec.axis_names[-2:], *(unlike or ()))
+        if unlike is None or not (strict or is_first(*topic)):
             return
         sizes = [self.num_modes[axis] + 1 for axis in range(spec.ndim)]
         error = equivariance_error(self, spec, self.point_group, history, [*sizes[:-2], *[max(sizes)] * 2])

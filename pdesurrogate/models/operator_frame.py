@@ -28,6 +28,7 @@ from ..fields import DataSpec
 from ..fields.fourier import require_resolved
 from ..layers import append_coordinates, check_coordinates, fold_inputs, num_coordinate_channels
 from ..registry import did_you_mean
+from .notes import is_first
 from .options import require_at_least, require_dimension
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class OperatorFrame:
             as channels that are constant along it, with the lead time as one more channel.
         coordinates: positions in space as channels, see `pdesurrogate.layers.append_coordinates`.
         padding: zeros appended to every non-periodic axis (time included), as a fraction of its size; 0 joins the
-            ends of such an axis, and a warning in the log says so. None for operators whose waves join no ends.
+            ends of such an axis, and a warning in the log says so once. None for operators whose waves join no ends.
 
     Raises:
         ValueError: if there is no frame, an option is out of range, or ``padding`` has no axis to act on.
@@ -212,7 +213,8 @@ class OperatorFrame:
                 f"{model}: padding is {padding} but every axis is periodic ({', '.join(self.axis_names)}) and needs "
                 "none. Set padding to 0."
             )
-        if joined and not padding and self.spec.geometry == "plane":  # a sphere has no ends
+        meets_ends = bool(joined) and not padding and self.spec.geometry == "plane"  # a sphere has no ends
+        if meets_ends and is_first(model, "padding", *joined):
             logger.warning(
                 f"{model}: padding is 0 and not every axis is periodic (%s): the waves join the two ends of such an "
                 "axis as if they were neighbours. Set padding to a fraction of the axis, such as 0.25.",

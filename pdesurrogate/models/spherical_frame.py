@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..fields import DataSpec
 from ..fields.spherical.grid import SphericalGrid, spherical_grid
+from .notes import is_first
 from .operator_frame import OperatorFrame
 from .options import require_at_least
 
@@ -48,9 +49,9 @@ class SphericalFrame(OperatorFrame):
 
 
 def note_winds(model: str, spec: DataSpec) -> None:
-    """Say in the log that components of vectors are no smooth fields on a sphere."""
+    """Say in the log, once for a model and its fields, that components of vectors are no smooth fields on a sphere."""
     winds = [field.name for field in spec.fields if field.kind == "vector"]
-    if winds:
+    if winds and is_first(model, "winds", *winds):
         logger.warning(
             "%s: %s %s given by components, which turn with the meridian and jump at the poles; the operator takes "
             "them for scalars, and errs there. Give vorticity and divergence instead, from which winds follow "

@@ -63,8 +63,7 @@ class AmplitudeLoss:
         truth = model.waves.analyse(wanted).flatten(3)
         beyond = wanted.flatten(3).square().mean(-1) - truth.square().sum(-1)
         unreachable = beyond.clamp(min=0).sqrt().unsqueeze(-1)
-        scale = normaliser.increment_std if surrogate.predicts == "increment" else normaliser.std
-        difference = torch.cat([predicted - truth, unreachable], -1) * scale[:, None]
+        difference = torch.cat([predicted - truth, unreachable], -1) * surrogate.output_unit[:, None]
         size = batch.future.flatten(3).square().mean(-1)
         return torch.stack(
             [

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..fields import Batch
 from ..fields.fourier import keep_tables
+from .skipped_steps import clip_or_leave_out
 
 Losses = Callable[[Batch], Tensor]
 Step = Callable[[], Tensor]
@@ -70,11 +71,9 @@ class CapturedStep:
         losses: from a batch to the loss of every sample; their mean is minimised.
         optimiser: ``Adam`` or ``AdamW``, fused; its learning rates become numbers on the device.
         max_norm: largest norm of the gradient; None for no clipping.
+        count: called within every step, with 1 on the device if its gradient was not finite and otherwise 0.
         warm_up: steps before the recording.
         recorder: how steps are recorded.
-
-    Attributes:
-        skipped: number of steps whose gradient was not finite, on the device.
 
     Raises:
         ValueError: if the optimiser is not fused, or there is no CUDA device for the default recorder.
@@ -86,6 +85,7 @@ class CapturedStep:
         optimiser: torch.optim.Optimizer,
         *,
         max_norm: float | None,
+        count: Callable[[Tensor], None] | None = None,
         warm_up: int = 3,
         recorder: Recorder | None = None,
     ) -> None:
@@ -101,9 +101,8 @@ class CapturedStep:
         for group in optimiser.param_groups:
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
             group["capturable"] = device.type == "cuda"
-        self.losses, self.optimiser, self.max_norm = losses, optimiser, max_norm
+        self.losses, self.optimiser, self.max_norm, self.count = losses, optimiser, max_norm, count
         self.recorder: Recorder = CudaRecorder() if recorder is None else recorder
-        self.skipped = torch.zeros((), device=device)
         self._weights = weights
         self._tables: list[object] = []  # read by the graph, hence not to be freed before it
         self._steps_to_warm_up = warm_up
@@ -152,14 +151,9 @@ class CapturedStep:
         self.optimiser.zero_grad(set_to_none=True)
         losses = self.losses(self._batch)
         losses.mean().backward()
-        gradients = [w.grad for w in self._weights if w.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self.max_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._weights, self.max_norm, norm)
-        # Read by the fused update: 1 leaves weights, moments and step count as they are.
-        unusable = (~torch.isfinite(norm)).float()
-        self.skipped += unusable
-        self.optimiser.found_inf = unusable  # type: ignore[attr-defined]
+        left_out = clip_or_leave_out(self.optimiser, self.max_norm)
+        if self.count is not None:
+            self.count(left_out)
         try:
             self.optimiser.step()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from ..data.datamodule import TrajectoryDataModule
+from ..durable import durable_write
 from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
 from .sharded import is_sharded
+from .weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +32,16 @@ class ForecastFigures(lightning.Callback):
         folder: where the pictures go.
         every: epochs between pictures; 0 draws only at the end.
         lead_times: at most this many frames side by side.
+        average: of the weights, which forecasts in their place if there is one.
     """
 
-    def __init__(self, folder: Path, every: int, lead_times: int = 4) -> None:
+    def __init__(
+        self, folder: Path, every: int, lead_times: int = 4, average: WeightAverage | None = None
+    ) -> None:
         self._folder = folder
         self._every = every
         self._lead_times = lead_times
+        self._average = average
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw every few epochs and after the last one."""
@@ -46,7 +53,8 @@ class ForecastFigures(lightning.Callback):
             return
         if not trainer.is_global_zero and not is_sharded(pl_module.surrogate.model):
             return
-        truth, prediction, leads = self._forecast(trainer, pl_module)
+        with nullcontext() if self._average is None else self._average.in_place(pl_module):
+            truth, prediction, leads = self._forecast(trainer, pl_module)
         if not trainer.is_global_zero:  # it has lent its share of the weights
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -108,4 +116,5 @@ def draw_forecast(
                 axis.set_title(title, fontsize=9)
         row[0].set_ylabel(label)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label=name)
-    figure.savefig(path, dpi=100)
+    with durable_write(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..fields import Batch
 from ..surrogate import Surrogate
 from . import UNROLLS
-from .unrolls import KStep
+from .unrolls import KStep, grown, pushed, require_count
 
 
 @UNROLLS.register("latent_marching")
@@ -42,10 +41,7 @@ class LatentMarching:
 
     def __post_init__(self) -> None:
         for name, minimum in {"curriculum_steps": 0, "pushes": 0, "push_after": 0, "push_every": 1}.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"{name} of unroll latent_marching is {getattr(self, name)}; it must be at least {minimum}."
-                )
+            require_count("latent_marching", name, getattr(self, name), minimum)
 
     @property
     def num_steps(self) -> int:
@@ -54,9 +50,7 @@ class LatentMarching:
 
     def num_frames(self, step: int, horizon: int) -> int:
         """Return how many frames of the horizon are learnt at an optimiser step."""
-        if step >= self.curriculum_steps:
-            return horizon
-        return 1 + (horizon - 1) * step // self.curriculum_steps
+        return grown(step, 1, horizon, self.curriculum_steps)
 
     def num_pushes(self, step: int) -> int:
         """Return how often the surrogate is pushed at an optimiser step."""
@@ -68,11 +62,8 @@ class LatentMarching:
 
     def learn(self, surrogate: Surrogate, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Return predictions with gradients and the truth that they are compared with, at an optimiser step."""
-        pushes, horizon, window = self.num_pushes(step), surrogate.horizon, batch.history
-        with torch.no_grad():
-            for _ in range(pushes):
-                future = surrogate.step(window, batch.parameters)
-                window = torch.cat([window, future], dim=1)[:, -surrogate.history :]
-        frames = slice(0, self.num_frames(step, horizon))
+        pushes, horizon = self.num_pushes(step), surrogate.horizon
+        prediction = surrogate.step(pushed(surrogate, batch, pushes), batch.parameters)
         truth = batch.future[:, pushes * horizon : (pushes + 1) * horizon]
-        return surrogate.step(window, batch.parameters)[:, frames], truth[:, frames]
+        frames = slice(0, self.num_frames(step, horizon))
+        return prediction[:, frames], truth[:, frames]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +18,13 @@ from ..surrogate import Surrogate
 from .amplitude_loss import AmplitudeLoss
 from .captured_step import CapturedStep
 from .optimisation import Optimisation
-from .sharded import shard, whole
+from .sharded import shard
+from .skipped_steps import SkippedSteps, clip_or_leave_out
 from .unrolls import ChangingUnroll, Unroll
 
+log = logging.getLogger(__name__)
+
 Metric = Callable[[Tensor, Tensor, DataSpec], Tensor]
-
-
-CHECK_EVERY = 50
 
 
 class SurrogateTraining(lightning.LightningModule):
@@ -31,16 +32,18 @@ class SurrogateTraining(lightning.LightningModule):
 
     Losses are relative per sample, frame and field, so that fields of different units weigh alike.
     Logged: ``train/loss``, ``train/learning_rate``, ``valid/loss``, ``valid/relative_l2`` and
-    ``valid/relative_l2/FIELD``; validation sums are added over ranks before they are divided.
+    ``valid/relative_l2/FIELD``; validation sums are added over ranks before they are divided. A step whose gradient is
+    not finite changes nothing, see `pdesurrogate.training.skipped_steps`, which logs ``train/skipped_steps``.
 
     Args:
         surrogate: the map to be trained.
         unroll: from a batch to predictions for all of its future; in training one that changes says what is compared.
         loss: a metric; averaged over samples, frames and fields.
         optimisation: optimiser and schedule.
-        check_every: steps between looks at the loss on a device where looking means waiting, `CHECK_EVERY` if not
-            given; on a CPU every loss is looked at.
         capture: whether steps are recorded as CUDA graphs, see `pdesurrogate.training.captured_step`.
+
+    Attributes:
+        skipped: steps that were left out.
     """
 
     def __init__(
@@ -50,7 +53,6 @@ class SurrogateTraining(lightning.LightningModule):
         loss: Metric,
         optimisation: Optimisation,
         *,
-        check_every: int | None = None,
         capture: bool = False,
     ) -> None:
         super().__init__()
@@ -58,12 +60,11 @@ class SurrogateTraining(lightning.LightningModule):
         self.unroll = unroll
         self.loss = loss
         self.optimisation = optimisation
-        self.check_every = CHECK_EVERY if check_every is None else check_every
+        self.skipped = SkippedSteps()
         self.capture = capture
         self._captured: CapturedStep | None = None
         self._replays = False  # whether the running batch takes its step in the graph
         self._num_steps = 1
-        self._skipped: Tensor | None = None  # steps that the device did not take, since the last look
         self._sums: dict[str, Tensor] = {}
 
     def configure_model(self) -> None:
@@ -74,40 +75,39 @@ class SurrogateTraining(lightning.LightningModule):
             self.surrogate = copy.deepcopy(self.surrogate)
             shard(self.surrogate.model, self.device_mesh["data_parallel"])
 
+    def on_train_start(self) -> None:
+        """Count on the device."""
+        self.skipped.to(self.device)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Decide whether this batch takes its step in the graph; a smaller last one does not."""
         if self.capture and self._captured is None:
-            optimiser = self.trainer.optimizers[0]
             max_norm = self.trainer.gradient_clip_val
             self._captured = CapturedStep(
-                self._losses, optimiser, max_norm=None if max_norm is None else float(max_norm)
+                self._noted_losses,
+                self.trainer.optimizers[0],
+                max_norm=None if max_norm is None else float(max_norm),
+                count=self.skipped.count,
             )
         self._replays = self._captured is not None and self._captured.takes(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch; a captured step has then been taken.
-
-        Raises:
-            ValueError: if it is not finite, naming the sample.
-        """
-        losses = self._captured(batch) if self._captured and self._replays else self._losses(batch)
-        if self._looks_at_every_loss or self.global_step % self.check_every == 0:
-            self._require_finite(losses, batch)
-            self._require_all_steps_taken()
+        """Return the mean loss of a batch; a captured step has then been taken."""
+        losses = self._captured(batch) if self._captured and self._replays else self._noted_losses(batch)
         mean = losses.mean()
         world = self.trainer.world_size > 1
         self.log("train/loss", mean, on_step=True, on_epoch=False, sync_dist=world, batch_size=len(batch))
         self.log("train/learning_rate", self._learning_rate(), on_step=True, on_epoch=False)
         return mean
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the device leave out a step whose gradient is not finite, where the host does not look at every loss."""
-        if self._looks_at_every_loss or not optimizer.param_groups[0].get("fused"):
-            return
-        gradients = [p.grad for p in self.surrogate.parameters() if p.grad is not None]
-        unusable = (~torch.isfinite(whole(torch.nn.utils.get_total_norm(gradients)))).float()
-        optimizer.found_inf = unusable  # type: ignore[attr-defined]  # read by the fused update
-        self._skipped = unusable if self._skipped is None else self._skipped + unusable
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient, or leave out a step for which it is not finite."""
+        self.skipped.count(clip_or_leave_out(optimizer, gradient_clip_val))
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute gradients, unless the step was captured."""
@@ -154,11 +154,13 @@ class SurrogateTraining(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random generator, so that resuming equals no interruption.
+        """Keep the state of the random generator, so that resuming equals no interruption, and what is trained by whom.
 
         Learning rates are plain numbers there, whether steps were captured or not.
         """
         checkpoint["torch_rng_state"] = torch.get_rng_state()
+        checkpoint["spec"] = self.surrogate.spec.to_dict()
+        checkpoint["world_size"] = self.trainer.world_size
         for state in checkpoint.get("optimizer_states", []):
             for group in state.get("param_groups", ()):  # shares are put together in the first process only
                 group |= {"lr": float(group["lr"]), "capturable": False}
@@ -168,6 +170,19 @@ class SurrogateTraining(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state of the random generator."""
         torch.set_rng_state(checkpoint["torch_rng_state"].cpu())
+        before, now = checkpoint.get("world_size", 1), self.trainer.world_size
+        if before != now and self.trainer.is_global_zero:
+            log.warning(
+                "The processes of this run were %d and are %d: the batches stay the same, their sums are formed in "
+                "another order, and the weights are those of an uninterrupted run but for rounding.",
+                before,
+                now,
+            )
+
+    def _noted_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+        losses = self._losses(batch)
+        self.skipped.note_losses(losses, batch)
+        return losses
 
     def _losses(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return what training minimises, sample by sample."""
@@ -184,31 +199,6 @@ class SurrogateTraining(lightning.LightningModule):
 
     def _losses_of(self, prediction: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:
         return self.loss(prediction, truth, self.surrogate.spec).flatten(1).mean(dim=1)
-
-    def _require_finite(self, losses: Tensor, batch: Batch) -> None:
-        finite = torch.isfinite(losses)
-        if not finite.all():
-            bad = int(torch.nonzero(~finite)[0])
-            raise ValueError(
-                f"the loss of trajectory {int(batch.trajectory[bad])}, window start {int(batch.start[bad])}, is "
-                f"{losses[bad].item()} at step {self.global_step}; this step was not taken. If the data are "
-                "sound, lower optim.lr or trainer.gradient_clip."
-            )
-
-    def _require_all_steps_taken(self) -> None:
-        """Refuse to go on after steps that the device left out; weights and moments are as they were before them."""
-        counts = [self._skipped, None if self._captured is None else self._captured.skipped]
-        skipped = sum(int(count) for count in counts if count is not None)
-        if skipped:
-            raise ValueError(
-                f"the gradient of {skipped} of the last {self.check_every} steps before step {self.global_step} was "
-                "not finite; those steps were not taken, and nothing else is lost. If the data are sound, lower "
-                "optim.lr or trainer.gradient_clip."
-            )
-
-    @property
-    def _looks_at_every_loss(self) -> bool:
-        return self.device.type == "cpu"  # where looking does not mean waiting
 
     def _learning_rate(self) -> float:
         # Computed, not read: with captured steps the optimiser's number lives on the device.

@@ -37,6 +37,9 @@ class Optimisation:
         warmup: share of the run with a linear rise from 0.
         final: ``f``, the last factor.
         step_every, step_factor: of the step schedule.
+        ema: decay of the average of the weights that is validated and kept, see
+            `pdesurrogate.training.weight_average`; None for the weights themselves.
+        max_skipped: steps that may be left out for a gradient that is not finite before training ends.
     """
 
     kind: str = "adamw"
@@ -48,6 +51,8 @@ class Optimisation:
     final: float = 0.01
     step_every: float = 0.25
     step_factor: float = 0.5
+    ema: float | None = None
+    max_skipped: int = 10
 
     def __post_init__(self) -> None:
         for what, name, allowed in (
@@ -66,6 +71,12 @@ class Optimisation:
             )
         if self.step_every <= 0:
             raise ValueError(f"optim.step_every is {self.step_every}; it must be positive.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(
+                f"optim.ema is {self.ema}; give a decay between 0 and 1, such as 0.999, or null for none."
+            )
+        if self.max_skipped < 0:
+            raise ValueError(f"optim.max_skipped is {self.max_skipped}; give 0 or more steps.")
 
     def build(
         self, parameters: Iterable[nn.Parameter], num_steps: int

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import nn
 
 from ..registry import did_you_mean
+from .lost_process import with_timeout
 from .region_parallel import region_parallel_size
 from .sharded import FullySharded, require_shardable
 
@@ -44,6 +46,11 @@ def check_processes(trainer: Mapping[str, Any], batch_size: int, ema: float | No
         raise ValueError(
             f"optim.ema={ema} averages whole weights and trainer.strategy=fsdp shares them out; they do not go "
             "together. Use trainer.strategy=ddp, or optim.ema=null."
+        )
+    if trainer["strategy"] == "fsdp" and trainer.get("compile", False):
+        raise ValueError(
+            "trainer.compile=true compiles parts whose weights are whole and trainer.strategy=fsdp shares them out; "
+            "they do not go together. Use trainer.strategy=ddp, or trainer.compile=false."
         )
     size, processes = region_parallel_size(trainer), num_processes(trainer)
     if processes is None:  # known once they run
@@ -83,10 +90,11 @@ def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> s
     Raises:
         ValueError: if the strategy cannot train this model.
     """
+    others = with_timeout(trainer)
     if trainer["strategy"] != "fsdp":
-        return str(trainer["strategy"])
+        return others
     require_shardable(model, name)
-    return FullySharded()
+    return FullySharded(timedelta(minutes=trainer.get("timeout_minutes", 10)))
 
 
 def _require_devices(trainer: Mapping[str, Any]) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
+from ..durable import remove_leftovers
+from ..interruption import StopSignals
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.staged import Staged
@@ -26,26 +26,21 @@ from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
 from .amplitude_loss import AmplitudeLoss
-from .checkpoints import LAST, DurableCheckpointIO, KeepLast, TrainingInterrupted
-from .double import DoubleBatches
-from .forecasts import ForecastFigures
-from .loggers import InStages, build_loggers, log_artifact, log_stage, watch
+from .checkpoints import LAST
+from .compilation import compile_parts
+from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
+from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
-from .out_of_memory import explain_out_of_memory
 from .processes import build_strategy, check_processes
-from .progress import ConsoleProgress
-from .pruning import Pruning
-from .region_parallel import RegionParallel, region_parallel_size, require_regions
+from .region_parallel import region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
-from .stages import Boosting, Fitted, StagedRun, require_same_stages
-from .throughput import Throughput
+from .stages import Boosting, StagedRun, require_same_stages
 from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
 
-MONITOR = "valid/relative_l2"
-CHECKPOINTS = "checkpoints"
+PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 def train(config: dict[str, Any]) -> float:
@@ -59,13 +54,21 @@ def train(config: dict[str, Any]) -> float:
 
     Raises:
         ValueError: for any setting or data that cannot work, before training starts.
-        KeyboardInterrupt: on Ctrl-C, after the state has been saved; says how to go on.
+        Interrupted: on Ctrl-C, SIGTERM or a scheduler's warning, after the state has been saved; says how to go on.
     """
-    load_plugins(config.get("plugins", []))
     check_processes(config["trainer"], config["data"].get("batch_size", 16), config["optim"].get("ema"))
     run_dir = _from_here(Path(config["run_dir"]))
+    preemption = config["trainer"].get("preemption_signal")
+    with StopSignals(f"python train.py resume={run_dir}", preemption) as signals:
+        return _train(config, run_dir, signals)
+
+
+def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float:
+    rank_zero_only(remove_leftovers)(run_dir)
+    load_plugins(config.get("plugins", []))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
+    _require_precision(config["trainer"]["precision"])
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
@@ -90,10 +93,12 @@ def train(config: dict[str, Any]) -> float:
     boosting = Boosting(**config.get("boosting", {}))
     capture = _captures(config["trainer"])
     boosting.check(surrogate.model, unroll, data, capture)
+    if config["trainer"].get("compile", False):
+        compile_parts(surrogate.model, config["model"]["kind"], capture)
     with warnings.catch_warnings():
-        _ignore_advice()
+        ignore_advice()
         loggers = build_loggers(config["logger"], run_dir, config["run_id"], config)
-        fit = partial(_fit, config, run_dir, loggers, resumed)
+        fit = Fitting(config, run_dir, signals, loggers, resumed)
         _describe(surrogate, data, config, run_dir)
         if isinstance(surrogate.model, Staged):
             stages = StagedRun(
@@ -184,6 +189,19 @@ def _loss(section: Mapping[str, Any]) -> Metric:
     return metric if regions == 1 else RegionalLoss(metric, regions)
 
 
+def _require_precision(precision: Any) -> None:
+    """Refuse a precision in which the models cannot compute.
+
+    Raises:
+        ValueError: naming those in which they can.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision is {precision!r}.{did_you_mean(str(precision), PRECISIONS)} Allowed: "
+            f"{', '.join(PRECISIONS)}; Fourier transforms have no half precision on every grid."
+        )
+
+
 def _require_steady_steps(trainer: Mapping[str, Any], unroll: Unroll) -> None:
     """Refuse to capture steps of an unroll that changes.
 
@@ -193,7 +211,7 @@ def _require_steady_steps(trainer: Mapping[str, Any], unroll: Unroll) -> None:
     if trainer.get("capture", False) and isinstance(unroll, ChangingUnroll):
         raise ValueError(
             "trainer.capture=true records one step and replays it, and the steps of this unroll change as training "
-            "goes on. Set trainer.capture=false, or take unroll=one_step or k_step."
+            "goes on. Set trainer.capture=false, or take unroll=one_step, or k_step without a curriculum."
         )
 
 
@@ -216,14 +234,26 @@ def _captures(trainer: Mapping[str, Any]) -> bool:
 def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | None:
     """Return the folder of checkpoints to resume from, after checking that they belong to this surrogate.
 
+    A run that was stopped before its first checkpoint begins again.
+
     Raises:
-        ValueError: if they are of another model; FileNotFoundError if there is none.
+        ValueError: if they are of another model or other data.
     """
     if not config.get("resume"):
         return None
     folder = Path(config["resume"]) / CHECKPOINTS
-    path = next(iter(sorted(folder.rglob(LAST))), folder / LAST)
-    weights = read_plain(path).get("state_dict", {})
+    path = next(iter(sorted(folder.rglob(LAST))), None)
+    if path is None:
+        log.info("There is no checkpoint in %s yet; the run begins again.", folder)
+        return None
+    checkpoint = read_plain(path)
+    weights, spec = checkpoint.get("state_dict", {}), surrogate.spec.to_dict()
+    if (other := checkpoint.get("spec", spec)) != spec:
+        key = min(k for k in spec.keys() | other.keys() if other.get(k) != spec.get(k))
+        raise ValueError(
+            f"{path} is of other data: {key} is {other.get(key)} there and {spec.get(key)} here. Resume with the run's "
+            "own data."
+        )
     require_same_stages(path, weights, surrogate.model)
     mine = {f"surrogate.{k}": tuple(v.shape) for k, v in surrogate.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in weights.items()}
@@ -234,103 +264,6 @@ def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | N
             f"{mine.get(differing[0])} here ({len(differing)} tensors differ). Resume with the run's own settings."
         )
     return folder
-
-
-def _fit(
-    config: Mapping[str, Any],
-    run_dir: Path,
-    loggers: Sequence[InStages],
-    resumed: Path | None,
-    module: SurrogateTraining,
-    data: TrajectoryDataModule,
-    stage: str = "",
-    epochs: int | None = None,
-) -> Fitted:
-    """Fit a module from its start or from its last checkpoint, and load its best weights.
-
-    Args:
-        config: of the run.
-        run_dir: its folder.
-        loggers: shared by all stages.
-        resumed: folder of checkpoints of the run that is resumed.
-        module: what is fitted.
-        data: on what.
-        stage: name of the stage, of its folder of checkpoints and of its metrics; empty for a model of one.
-        epochs: in place of those of the trainer.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C, after the state has been saved.
-    """
-    for logger in loggers:
-        logger.stage = stage
-    last = None if resumed is None else resumed / stage / LAST
-    surrogate, kind = module.surrogate, config["model"]["kind"]
-    strategy = build_strategy(config["trainer"], surrogate.model, kind)
-    trainer = _build_trainer(config, run_dir, loggers, strategy, stage, epochs)
-    watch(loggers, surrogate.model, config["trainer"]["log_every"])
-    try:
-        checkpoint = str(last) if last is not None and last.is_file() else None
-        batch_size = config["data"].get("batch_size", 1)
-        with explain_out_of_memory(surrogate.model, kind, data.grid, batch_size):
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except TrainingInterrupted as stop:
-        raise KeyboardInterrupt(str(stop)) from None
-    best: Any = trainer.checkpoint_callback
-    trainer.strategy.barrier("best checkpoint written")
-    weights = read_plain(best.best_model_path)["state_dict"]
-    prefix = "surrogate."
-    surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
-    return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
-
-
-def _build_trainer(
-    config: Mapping[str, Any],
-    run_dir: Path,
-    loggers: Sequence[InStages],
-    strategy: str | Strategy,
-    stage: str,
-    epochs: int | None,
-) -> lightning.Trainer:
-    settings = {
-        k: v for k, v in config["trainer"].items() if k not in {"capture", "region_parallel", "strategy"}
-    }
-    if is_double := settings["precision"] == "64-true":
-        settings.pop("precision")
-    group_size = region_parallel_size(config["trainer"])
-    folder = run_dir / CHECKPOINTS / stage
-    if epochs is not None:
-        settings["max_epochs"] = epochs
-    callbacks: list[Callback] = [
-        ConsoleProgress(ranks_per_window=group_size),
-        Throughput(ranks_per_window=group_size),
-        ModelCheckpoint(
-            folder,
-            filename="best",
-            monitor=MONITOR,
-            mode="min",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-        ForecastFigures(run_dir / "figures" / stage, every=settings.pop("figure_every")),
-        KeepLast(folder, settings.pop("checkpoint_minutes"), f"python train.py resume={run_dir}"),
-        *([RegionParallel(group_size)] if group_size > 1 else []),
-        *([Pruning(**config["pruning"])] if config.get("pruning") and not stage else []),
-    ]
-    return lightning.Trainer(
-        gradient_clip_val=settings.pop("gradient_clip"),
-        check_val_every_n_epoch=settings.pop("validate_every"),
-        log_every_n_steps=settings.pop("log_every"),
-        strategy=strategy,
-        logger=list(loggers) or False,
-        callbacks=callbacks,
-        plugins=[DurableCheckpointIO(), *([DoubleBatches()] if is_double else [])],
-        default_root_dir=run_dir,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
 
 
 @rank_zero_only
@@ -354,22 +287,6 @@ def _describe(
     )
     if summary := getattr(surrogate.model, "summary", ""):
         log.info("%s: %s", config["model"]["kind"], summary)
-
-
-def _ignore_advice() -> None:
-    """Silence Lightning's advice that does not apply here; each is dealt with elsewhere."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what it tells of devices, `_describe` tells
-    for message in (
-        ".*does not have many workers.*",  # batches are one gather from memory or contiguous reads
-        ".*sync_dist=True.*",  # validation sums are reduced over ranks before they are logged
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
-        ".*smaller than the logging interval.*",  # small sets have short epochs
-        ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
-        r".*module\(s\) in eval mode at the start of training.*",  # stages that are not trained
-        ".*was configured so validation will run at the end of the training epoch.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 @rank_zero_only

@@ -20,8 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from ..data.datamodule import TrajectoryDataModule
-from ..deploy.artifact import read_plain
-from ..durable import durable_write
+from ..deploy.artifact import read_plain, write_plain
 from ..models.specboost import SpecBoost
 from ..models.staged import Staged
 from ..registry import did_you_mean
@@ -96,8 +95,8 @@ class Boosting:
             )
         if isinstance(model, SpecBoost) and isinstance(unroll, ChangingUnroll):
             raise ValueError(
-                "the stages of specboost correct a residual, and what this unroll compares changes as training goes "
-                "on. Use unroll=one_step or k_step."
+                "the stages of specboost correct a residual, and what this unroll learns from changes as training goes "
+                "on. Use unroll=one_step, or k_step without a curriculum."
             )
         trajectories = data.dataset.splits["train"].num_trajectories
         if self.folds > trajectories:
@@ -298,8 +297,7 @@ class StagedRun:
 
     @rank_zero_only
     def _keep(self, name: str, content: Mapping[str, Any]) -> None:
-        with durable_write(self.folder / name / FINISHED) as temporary:
-            torch.save(dict(content), temporary)
+        write_plain(content, self.folder / name / FINISHED)
 
     @staticmethod
     def _model(surrogate: Surrogate) -> Staged:

@@ -2,6 +2,11 @@
 
 An unroll asks the data for ``num_steps`` times the model's horizon and returns that many frames, with
 gradients. It works with every model that maps a history to a future.
+
+Temporal bundling (Brandstetter, Worrall, Welling 2022, arXiv:2202.03376, section 3.1) is no unroll of its own but the
+shape of the windows: with ``data.horizon=K`` a model step ``S`` predicts K frames at once, so that a rollout of T
+frames feeds back ``⌈T/K⌉ - 1`` times, and with ``data.history`` it reads as many frames as one likes. A step of an
+unroll is a step of ``S``: K frames.
 """
 
 from __future__ import annotations
@@ -22,16 +27,23 @@ from . import UNROLLS
 class Unroll(Protocol):
     """What every unroll offers."""
 
-    num_steps: int
+    @property
+    def num_steps(self) -> int:
+        """Model steps whose truth a sample carries."""
+        ...
 
     def __call__(self, surrogate: Surrogate, batch: Batch) -> Tensor:
-        """Return predictions for all of ``batch.future``."""
+        """Return predictions for all of ``batch.future``; validation compares these, whatever training does."""
         ...
 
 
 @runtime_checkable
 class ChangingUnroll(Unroll, Protocol):
-    """What unrolls offer whose training changes from one optimiser step to another."""
+    """What unrolls offer whose training changes from one optimiser step to another.
+
+    What they do depends on the options, the optimiser step and the windows alone, so that a resumed run goes on as if
+    it had not been interrupted, and any number of processes trains on the same.
+    """
 
     def learn(self, surrogate: Surrogate, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Return predictions and the part of ``batch.future`` that they are compared with, at an optimiser step."""
@@ -57,7 +69,6 @@ class OneStep:
         return surrogate.step(batch.history, batch.parameters)
 
 
-@UNROLLS.register("k_step")
 @dataclass(frozen=True)
 class KStep:
     """Feed predictions back ``num_steps`` times and compare every frame: training as in a rollout.
@@ -75,8 +86,7 @@ class KStep:
     detach: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps of unroll k_step is {self.num_steps}; it must be at least 1.")
+        require_count("k_step", "num_steps", self.num_steps, 1)
 
     def __call__(self, surrogate: Surrogate, batch: Batch) -> Float[Tensor, "batch horizon channel *space"]:
         """Return ``num_steps`` model steps in a row."""
@@ -84,6 +94,79 @@ class KStep:
         for _ in range(self.num_steps):
             future = surrogate.step(window, batch.parameters)
             frames.append(future)
-            fed_back = future.detach() if self.detach else future
-            window = torch.cat([window, fed_back], dim=1)[:, -surrogate.history :]
+            window = surrogate.next_history(window, future.detach() if self.detach else future)
         return torch.cat(frames, dim=1)
+
+
+@dataclass(frozen=True)
+class GrowingChain:
+    """A chain of one step at first and of ``last.num_steps`` after ``curriculum_steps``, see `grown`.
+
+    Long chains of an untrained model have large and useless gradients; GraphCast (Lam et al. 2023, arXiv:2212.12794,
+    "curriculum training") lets them grow at the end of its training, one model step a thousand optimiser steps.
+    Validation compares all steps of ``last``, so that its numbers can be compared over the whole training.
+
+    Attributes:
+        last: the chain at the end.
+        curriculum_steps: optimiser steps until then.
+    """
+
+    last: KStep
+    curriculum_steps: int
+
+    @property
+    def num_steps(self) -> int:
+        """Model steps whose truth a sample carries."""
+        return self.last.num_steps
+
+    def at(self, step: int) -> KStep:
+        """Return the chain that is learnt at an optimiser step."""
+        return KStep(grown(step, 1, self.last.num_steps, self.curriculum_steps), self.last.detach)
+
+    def __call__(self, surrogate: Surrogate, batch: Batch) -> Float[Tensor, "batch horizon channel *space"]:
+        """Return the whole chain."""
+        return self.last(surrogate, batch)
+
+    def learn(self, surrogate: Surrogate, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Return the chain of an optimiser step, with gradients, and the truth that it is compared with."""
+        prediction = self.at(step)(surrogate, batch)
+        return prediction, batch.future[:, : prediction.shape[1]]
+
+
+@UNROLLS.register("k_step")
+def k_step(num_steps: int = 3, detach: bool = False, curriculum_steps: int = 0) -> Unroll:
+    """Return the chain `KStep`, or with ``curriculum_steps`` the one that grows to it, `GrowingChain`."""
+    require_count("k_step", "curriculum_steps", curriculum_steps, 0)
+    chain = KStep(num_steps, detach)
+    return GrowingChain(chain, curriculum_steps) if curriculum_steps else chain
+
+
+def grown(step: int, first: int, last: int, curriculum_steps: int) -> int:
+    """Return a number that grows evenly from ``first`` to ``last`` over the optimiser steps of a curriculum.
+
+    At step ``t`` of ``T`` it is ``first + ⌊(last - first) t / T⌋``, and ``last`` from ``T`` on.
+    """
+    if step >= curriculum_steps:
+        return last
+    return first + (last - first) * step // curriculum_steps
+
+
+@torch.no_grad()
+def pushed(surrogate: Surrogate, batch: Batch, pushes: int) -> Tensor:
+    """Return the history after ``pushes`` steps of the surrogate on its own frames, without gradient."""
+    window = batch.history
+    for _ in range(pushes):
+        window = surrogate.next_history(window, surrogate.step(window, batch.parameters))
+    return window
+
+
+def require_count(kind: str, name: str, value: object, minimum: int) -> None:
+    """Refuse an option of an unroll that is no whole number of at least ``minimum``.
+
+    Raises:
+        ValueError: naming it and what is allowed.
+    """
+    if type(value) is not int or value < minimum:
+        raise ValueError(
+            f"{name} of unroll {kind} is {value!r}; it must be a whole number and at least {minimum}."
+        )

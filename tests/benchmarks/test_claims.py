@@ -240,7 +240,9 @@ def test_a_mistake_in_a_file_is_answered_with_a_sentence(tmp_path, key, value, m
         ({"of": {"arm": "wide", "measure": "rolout"}}, "names 'rolout'. Did you mean 'rollout'"),
         ({"of": {"arm": "wide", "grid": 4}}, "about grid 4, which scales.cpu.grids lacks"),
         ({"of": {"arm": "wide", "set": "fwe"}}, "names 'fwe'. Did you mean 'few'"),
-        ({"of": {"arm": "wide", "measure": "parameters"}}, "divides an error by a cost"),
+        ({"of": {"arm": "wide", "measure": "parameters"}}, "divides a cost by an error"),
+        ({"over": {"arm": "fno", "measure": "parameters"}}, "divides an error by a cost"),
+        ({"of": {"arm": "wide", "measure": "correlation_time"}}, "divides a correlation time by an error"),
         ({"below": -1}, "below is -1; give a positive number"),
         ({"partly_below": 0.4}, "is the weaker bound"),
         ({"why": {"nto": "x"}}, "names 'nto'. Did you mean 'not'"),
@@ -384,6 +386,25 @@ def test_a_truncation_floor_stands_beside_the_errors_of_its_model(tmp_path):
             run["errors"]["1"]["floor"] = {"one_step": {"vorticity": [0.01, 0.03]}}
     lines = page._set_table(read(tmp_path), "many", found)
     assert [", floor 2 %" in line for line in lines if line.startswith(("| wide", "| fno"))] == [False, True]
+
+
+def test_correlation_times_are_compared_and_shown_where_they_are_recorded(tmp_path):
+    sides = {
+        side: {"arm": arm, "measure": "correlation_time"} for side, arm in (("of", "fno"), ("over", "wide"))
+    }
+    claim = {"says": "Wide forecasts for longer", **sides, "below": 1}
+    file = read(tmp_path, {"claims": [claim]})
+    found = result(errors(0.4), errors(1.0))
+    assert "no record of its correlation time" in rules.judge(file, file.claims[0], found).reason
+    assert "correlation" not in page._set_table(file, "many", found)[2]
+    for run in found["runs"]:
+        times = [3.0, 5.0] if run["arm"] == "wide" else [1.0, 1.0]
+        run["errors"]["1"]["correlation_time"] = {"vorticity": times}
+    finding = rules.judge(file, file.claims[0], found)
+    assert (finding.verdict, finding.ratio) == ("reproduced", 0.25)
+    _, _, heads, _, *rows = page._set_table(file, "many", found)
+    assert "| correlation time |" in heads
+    assert [row.split(" | ")[4] for row in rows] == ["1 (1 to 1)", "4 (4 to 4)"]
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,9 @@ def test_errors_are_kept_for_every_sample_grid_and_protocol(place):
     for run in found["runs"]:
         assert set(run["errors"]) == {"1", "2"}
         for errors in run["errors"].values():
-            assert all(len(errors[measure]["vorticity"]) == 3 for measure in ("one_step", "rollout"))
+            measures = ("one_step", "rollout", "correlation_time")
+            assert all(len(errors[measure]["vorticity"]) == 3 for measure in measures)
+            assert all(0 < time <= 2 for time in errors["correlation_time"]["vorticity"])  # two frames, dt 1
     assert len(found["sets"]["flow"]["persistence"]["1"]["rollout"]["vorticity"]) == 3
     assert found["machine"]["processor"]
     assert found["command"] == "python -m benchmarks.claims claims=tiny.yaml name=tiny jobs=1"
@@ -244,6 +246,13 @@ def test_other_settings_make_another_run(place):
     new = planning.plan_runs(schema.load("other/tiny.yaml"), "cpu", sets)
     assert all(running.is_finished(run) for run in old)
     assert not any(running.is_finished(run) for run in new)
+
+
+def test_steps_are_counted_by_the_windows_of_an_arms_own_unroll(place):
+    config = planning.compose("train", planning.set_overrides(schema.load("tiny.yaml"), "cpu", "flow"))
+    assert planning.num_windows(config) == 4 * 3
+    config["unroll"] = {"kind": "k_step", "num_steps": 3}
+    assert planning.num_windows(config) == 4 * 1
 
 
 def test_a_plan_trains_nothing(place, capsys):

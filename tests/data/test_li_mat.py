@@ -125,6 +125,28 @@ def test_splits_take_the_first_for_training_and_the_last_for_test(tmp_path: Path
         DATASETS.build("li_mat", path=str(tmp_path / "ns.mat"), viscosity=1e-3, train=5, valid=1, test=2)
 
 
+def test_a_set_in_two_halves_is_one_data_set_whichever_is_named(tmp_path: Path) -> None:
+    whole = content()["u"]
+    halves = [tmp_path / f"ns_data_V100_N4_T5_{half}.mat" for half in (1, 2)]
+    for half, rows in zip(halves, (slice(0, 4), slice(4, N)), strict=True):
+        write_v5(half, {name: values[rows] if name != "t" else values for name, values in content().items()})
+    options = {"viscosity": 1e-3, "train": 5, "valid": 0, "test": 2}
+    sets = [DATASETS.build("li_mat", path=str(half), **options) for half in halves]
+    assert sets[0].splits["train"].checksum() == sets[1].splits["train"].checksum()
+    for name, first, count in (("train", 0, 5), ("test", 5, 2)):
+        split = sets[0].splits[name]
+        frames = np.stack([split.frames(i, 0, T) for i in range(count)])
+        np.testing.assert_array_equal(frames[:, :, 0], whole[first : first + count].transpose(0, 3, 2, 1))
+    batch = TrajectoryDataModule(sets[0], batch_size=4, cache="none").windows("train").batch([17, 0])
+    np.testing.assert_array_equal(batch.history[:, 0, 0], whole[[4, 0], :, :, [1, 0]].swapaxes(1, 2))
+    halves[1].unlink()
+    with pytest.raises(ValueError, match="4 trajectories; train=5"):
+        DATASETS.build("li_mat", path=str(halves[0]), **options)
+    halves[1].write_bytes(halves[0].read_bytes())
+    with pytest.raises(ValueError, match="are the same file"):
+        DATASETS.build("li_mat", path=str(halves[0]), **options)
+
+
 @every_version
 def test_the_data_module_trains_on_it(tmp_path: Path, write: Any) -> None:
     arrays = content()

@@ -99,8 +99,8 @@ def test_weights_of_another_width_are_refused(artifact):
 def test_a_full_disk_leaves_the_older_artifact(artifact, monkeypatch):
     before = artifact.read_bytes()
 
-    def no_space(content, path):
-        Path(path).write_bytes(b"half")
+    def no_space(content, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", no_space)

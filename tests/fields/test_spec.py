@@ -147,6 +147,7 @@ def test_words_for_people_and_rounding_do_not_count_as_differences():
         (lambda: Axis("lat", 180.0, offset=0.5, nodes="equiangular"), "offset = 0.5"),
         (lambda: Axis("x", 0.0), "length of axis 'x' is 0.0; it must be positive"),
         (lambda: Axis("x", math.nan), "length of axis 'x' is nan"),
+        (lambda: Axis("x", None), "length of axis 'x' is None; it must be positive and finite: spacings"),
         (lambda: SPEC.replace(dt=0.0), "dt is 0.0; the time between frames must be positive"),
         (lambda: SPEC.replace(dt=math.inf), "dt is inf"),
         (lambda: SPEC.replace(geometry="torus"), "geometry is 'torus'; allowed: 'plane', 'sphere'"),

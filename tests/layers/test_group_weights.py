@@ -40,8 +40,7 @@ def case(request):
     num_modes, plane = BOXES[box]
     torch.manual_seed(0)
     weight = GroupSpectralWeight(name, 2, 3, num_modes, plane).double()
-    sizes = [n + 2 + i % 2 for i, n in enumerate(num_modes)]
-    sizes[plane[0]] = sizes[plane[1]]
+    sizes = [n + 2 + i % 2 for i, n in enumerate(num_modes)]  # neither square nor even alone
     field = torch.randn(2, sizes[-1], *sizes[:-1], 2 * len(point_group(name)), dtype=torch.float64)
     return point_group(name), weight, num_modes, plane, field
 

@@ -7,7 +7,7 @@ import torch
 
 from pdesurrogate.fields import Axis, DataSpec, Field, Parameter
 from pdesurrogate.fields.spherical.grid import spherical_axes
-from pdesurrogate.models import MODELS
+from pdesurrogate.models import MODELS, notes
 
 SMALL_OPTIONS = {
     "fno": {"width": 6, "depth": 2, "num_modes": 6},
@@ -197,6 +197,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("configuration", [c for c in configurations() if suits(c, "plane")])
     if "spherical_configuration" in metafunc.fixturenames:
         metafunc.parametrize("spherical_configuration", [c for c in configurations() if suits(c, "sphere")])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_said():
+    """Whatever tests before this one were warned of."""
+    notes.forget()
 
 
 @pytest.fixture

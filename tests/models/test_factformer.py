@@ -1,15 +1,18 @@
 """FactFormer: options, positions in units of length, latent marching, memory, and what it refuses."""
 
 import math
+import sys
 
 import pytest
 import torch
+from torch.nn.functional import gelu
 from torch.utils.flop_counter import FlopCounterMode
 
 from pdesurrogate.fields import Axis, DataSpec, Field
-from pdesurrogate.layers import AxialKernel, rotary_frequencies
-from pdesurrogate.layers.rotary import positions
+from pdesurrogate.layers import AxialKernel, axial_integral, rotary_frequencies
+from pdesurrogate.layers.rotary import positions, rotate
 from pdesurrogate.models import MODELS
+from pdesurrogate.models.factformer_block import FactFormerBlock
 from pdesurrogate.models.matching import num_real_parameters
 
 CHANGES = {
@@ -88,19 +91,46 @@ def test_with_tied_axes_a_permutation_of_the_axes_permutes_the_future(box, build
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("norm", ["frobenius", "reference"])
-def test_the_norm_of_kernels_changes_nothing_where_the_variance_of_heads_is_large(
-    norm, scalar, build_model, sample_windows
+def test_the_norm_of_kernels_changes_nothing_but_what_is_added_to_the_variance_of_heads(
+    scalar, build_model, sample_windows, monkeypatch
 ):
     inputs = sample_windows(scalar, dtype=torch.float64)
-    model = build_model("factformer", scalar, kernel_norm=norm).double()
-    reference = build_model("factformer", scalar).double()
-    for module in (model, reference):
-        for name, weight in module.named_parameters():
-            if "query" in name or "key" in name:
-                weight.mul_(1e4)
-    # eps is 1e-8 beside a variance of heads of about 1e-3 with the norm, and far more without.
-    torch.testing.assert_close(model(*inputs), reference(*inputs), rtol=1e-4, atol=1e-4)
+    model, reference = (
+        build_model("factformer", scalar, kernel_norm=norm).double() for norm in ("frobenius", "reference")
+    )
+    assert (model(*inputs) - reference(*inputs)).norm() > 1e-3 * reference(*inputs).norm()
+    monkeypatch.setattr(sys.modules[axial_integral.__module__], "EPS", 1e-40)
+    torch.testing.assert_close(model(*inputs), reference(*inputs), rtol=1e-10, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("space", [(4, 6), (3, 4, 5)])
+def test_a_block_is_the_papers_with_the_field_projected_before_its_means_are_taken(space):
+    """The authors project the whole field for every axis and take means then; K_a v one axis after the other."""
+    width, heads, head_dim = 8, 2, 4
+    kernels = [AxialKernel(width, heads, head_dim, 2, "frobenius") for _ in space]
+    block = FactFormerBlock(width, heads, head_dim, kernels, keep=True, precision="full").double()
+    u = torch.randn(2, *space, width, dtype=torch.float64)
+    angles = [torch.randn(n, 4, dtype=torch.float64) for n in space]
+    normalised = block.layer_norm(u)
+    z = block.values(normalised).unflatten(-1, (heads, head_dim)).movedim(-2, 1)
+    for axis, kernel in enumerate(block.kernels):
+        others = [1 + other for other in range(len(space)) if other != axis]
+        projected = kernel.project(block.inner(normalised)).mean(others)
+        activated, gated = kernel.gate(kernel.layer_norm(projected)).chunk(2, dim=-1)
+        function = kernel.mix(gelu(activated) * gated)
+        query, key = (
+            rotate(layer(function).unflatten(-1, (heads, -1)).transpose(1, 2), angles[axis])
+            for layer in (kernel.query, kernel.key)
+        )
+        matrix = query @ key.mT
+        matrix = matrix / matrix.norm(dim=(-2, -1), keepdim=True)
+        z = torch.einsum("bhij,bhj...->bhi...", matrix, z.movedim(2 + axis, 2)).movedim(2, 2 + axis)
+    everywhere = tuple(range(2, z.ndim))
+    z = z - z.mean(everywhere, keepdim=True)
+    z = z / (z.square().mean(everywhere, keepdim=True) + 1e-8).sqrt()
+    expected = u + block.mix(gelu(block.join(z.movedim(1, -2).flatten(-2))))
+    torch.testing.assert_close(block(u, angles, [0.1] * len(space)), expected, rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize("norm", ["frobenius", "reference"])

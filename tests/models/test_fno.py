@@ -5,6 +5,7 @@ from neuralop.models import FNO as PeerFNO
 from pdesurrogate.layers import fold_inputs, unfold_frames
 from pdesurrogate.models import MODELS
 from pdesurrogate.models.fno_weights import fno_state_from_neuralop, fno_state_to_neuralop
+from pdesurrogate.models.matching import match_parameters, num_real_parameters
 
 CHANGES = {
     "width": 8,
@@ -242,6 +243,18 @@ def test_ends_of_an_axis_that_is_not_periodic_are_not_joined_in_silence(channel,
     axes = [record.args[0] for record in caplog.records]
     assert axes == ["y", "time"]
     assert "padding is 0 and not every axis is periodic (y)" in caplog.text
+
+
+def test_a_model_that_is_built_many_times_warns_once_and_another_model_for_itself(
+    channel, build_model, caplog
+):
+    fno = MODELS.build("fno", channel.spec, 1, 2, width=3, depth=1, num_modes=4)
+    options = {"depth": 1, "num_modes": 4}
+    match = match_parameters("fno", channel.spec, 1, 2, options, num_real_parameters(fno))
+    assert match.ratio == 1
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["fno"]
+    build_model("tfno", channel)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["fno", "tfno"]
 
 
 @pytest.mark.parametrize("precision", ["full", "bf16"])

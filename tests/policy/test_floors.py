@@ -12,6 +12,7 @@ FLOORS = {
     "version": -1,
     "registry": -1,
     "durable": -1,
+    "interruption": -1,
     "allocator": -1,
     "fields": 0,
     "solvers": 1,

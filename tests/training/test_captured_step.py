@@ -1,6 +1,7 @@
 import copy
 from functools import partial
 
+import lightning
 import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,6 +15,7 @@ from pdesurrogate.training import module as training_module
 from pdesurrogate.training import run as training_run
 from pdesurrogate.training.captured_step import CapturedStep
 from pdesurrogate.training.run import train
+from pdesurrogate.training.skipped_steps import SkippedSteps
 
 SPEC = DataSpec(fields=(Field("tracer"),), axes=(Axis("y", 1.0), Axis("x", 1.0)), dt=0.1)
 
@@ -163,7 +165,14 @@ def test_a_batch_of_another_size_is_refused_and_changes_nothing():
 def test_a_step_whose_gradient_is_not_finite_changes_nothing(when):
     model = build_model()
     optimiser, _ = optimise(model)
-    step = CapturedStep(partial(losses_of, model), optimiser, max_norm=1.0, recorder=Rerun())
+    skipped = SkippedSteps()
+
+    def losses(batch):
+        found = losses_of(model, batch)
+        skipped.note_losses(found, batch)
+        return found
+
+    step = CapturedStep(losses, optimiser, max_norm=1.0, count=skipped.count, recorder=Rerun())
     for seed in range(when):
         step(make_batch(seed))
     before = copy.deepcopy((model.state_dict(), optimiser.state_dict()["state"]))
@@ -173,7 +182,10 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing(when):
     after = model.state_dict(), optimiser.state_dict()["state"]
     assert all(torch.equal(before[0][k], v) for k, v in after[0].items())
     assert all(torch.equal(before[1][i][k], v) for i, state in after[1].items() for k, v in state.items())
+    trainer = lightning.Trainer(accelerator="cpu", logger=False)
+    assert skipped.look(trainer) == (1, (2, 2))
     step(make_batch(10))
+    assert skipped.look(trainer) == (1, None)
     assert any(not torch.equal(before[0][k], v) for k, v in model.state_dict().items())
 
 
@@ -196,35 +208,6 @@ def test_the_recorded_step_holds_the_tables_that_it_reads():
         losses_of(model, make_batch(0))
     assert asked_for
     assert {id(table) for table in asked_for} <= {id(table) for table in step._tables}
-
-
-@pytest.fixture
-def rare_looks(monkeypatch):
-    """Make a run on the CPU look at its losses as rarely as one on a GPU."""
-    monkeypatch.setattr(training_module.SurrogateTraining, "_looks_at_every_loss", False)
-
-
-def spoil(monkeypatch, name, at_step):
-    original = getattr(training_module.SurrogateTraining, name)
-
-    def spoilt(module, *args):
-        losses = original(module, *args)
-        return losses * float("nan") if module.training and module.global_step == at_step else losses
-
-    monkeypatch.setattr(training_module.SurrogateTraining, name, spoilt)
-
-
-def test_a_step_that_is_not_finite_is_left_out_and_reported_at_the_next_look(
-    compose_train, tmp_path, monkeypatch, rare_looks
-):
-    spoil(monkeypatch, "_losses_of", at_step=2)
-    monkeypatch.setattr(training_module, "CHECK_EVERY", 7)
-    with pytest.raises(ValueError, match="gradient of 1 of the last 7 steps before step 7 was not finite"):
-        train(compose_train("trainer.max_epochs=3"))
-    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert all(torch.isfinite(v).all() for v in last["state_dict"].values() if v.is_floating_point())
-    moments = last["optimizer_states"][0]["state"].values()
-    assert all(torch.isfinite(m["exp_avg_sq"]).all() for m in moments)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to capture on")
@@ -254,11 +237,15 @@ def trained(compose_train, run_dir, *overrides, capture):
 
 def test_a_run_of_captured_steps_is_the_ordinary_run(compose_train, tmp_path, recorder):
     # 8 trajectories of 5 windows: five batches of 7 in every epoch.
-    captured = trained(compose_train, tmp_path / "a", "data.batch_size=7", capture=True)
+    terms = ("data.batch_size=7", "optim.ema=0.9")
+    captured = trained(compose_train, tmp_path / "a", *terms, capture=True)
     assert recorder.replays == 3 * 5 - 3
-    ordinary = trained(compose_train, tmp_path / "b", "data.batch_size=7", capture=False)
+    ordinary = trained(compose_train, tmp_path / "b", *terms, capture=False)
     assert captured["global_step"] == ordinary["global_step"] == 15
     assert_equal_weights(captured["state_dict"], ordinary["state_dict"])
+    averages = [run["callbacks"]["WeightAverage"]["average"] for run in (captured, ordinary)]
+    assert_equal_weights(*averages)
+    assert any(not torch.equal(v, captured["state_dict"][k]) for k, v in averages[0].items())
     last_rate = ordinary["lr_schedulers"][0]["_last_lr"]
     assert captured["lr_schedulers"][0]["_last_lr"] == pytest.approx(last_rate, rel=1e-6)
 
@@ -302,8 +289,6 @@ def test_no_step_waits_for_the_device(compose_train, monkeypatch, unroll, loss):
             original(module, *args, **kwargs)
         steps.append(module.global_step)
 
-    # The look at the loss waits by design; on a GPU it is taken every `check_every` steps.
-    monkeypatch.setattr(training_module.SurrogateTraining, "_require_finite", lambda *args: None)
     monkeypatch.setattr(training_module.SurrogateTraining, "optimizer_step", guarded)
     train(compose_train("trainer.max_epochs=1", f"unroll={unroll}", f"loss={loss}"))
     assert len(steps) >= 3

@@ -1,8 +1,11 @@
 import csv
+import importlib
 import json
 import logging
 import re
+import resource
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -103,20 +106,19 @@ MARCHING = (
 )
 
 
-def test_a_curriculum_resumes_where_it_stopped(compose_train, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    terms = [*MARCHING, "optim.schedule=constant", "optim.warmup=0", "data.batch_size=4"]
-    train(compose_train("trainer.max_epochs=4", *terms, run_dir=whole))
-    train(compose_train("trainer.max_epochs=2", *terms, run_dir=parts))
-    train(compose_train("trainer.max_epochs=4", *terms, f"resume={parts}", run_dir=parts))
-    a, b = read_checkpoint(whole), read_checkpoint(parts)
-    assert a["global_step"] == b["global_step"] == 8
-    assert_bitwise(a["state_dict"], b["state_dict"])
-
-
-def test_steps_that_change_are_not_captured(compose_train):
+@pytest.mark.parametrize(
+    "unroll",
+    [
+        MARCHING[:4],
+        ("unroll=k_step", "unroll.num_steps=2", "unroll.curriculum_steps=9"),
+        ("unroll=pushforward",),
+        ("unroll=noise",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_steps_that_change_are_not_captured(compose_train, unroll):
     with pytest.raises(ValueError, match=r"steps of this unroll change .* trainer\.capture=false"):
-        train(compose_train(*MARCHING, "trainer.capture=true"))
+        train(compose_train(*unroll, "trainer.capture=true"))
 
 
 @pytest.mark.parametrize(
@@ -155,59 +157,32 @@ def test_another_failure_of_a_step_stays_what_it_is(compose_train, monkeypatch):
         train(compose_train())
 
 
-class InterruptAt:
-    """Raise Ctrl-C in the middle of an epoch, as a user would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, original):
-        def training_step(module, batch, batch_idx):
-            import signal
-
-            if module.global_step == self.step:
-                signal.raise_signal(signal.SIGINT)
-            return original(module, batch, batch_idx)
-
-        return training_step
+@contextmanager
+def no_file_larger_than(num_bytes):
+    """What a full disk does, by a limit of this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("step", [0, 3, 5, 6, 14])
-def test_ctrl_c_inside_an_epoch_saves_and_resuming_equals_no_interruption(
-    compose_train, tmp_path, monkeypatch, step
-):
-    from pdesurrogate.training.module import SurrogateTraining
-
-    batch = ("data.batch_size=7", "trainer.max_epochs=3")  # 40 windows: 5 steps an epoch, 15 in all
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(compose_train(*batch, run_dir=whole))
-    original = SurrogateTraining.training_step
-    with monkeypatch.context() as patch:
-        patch.setattr(SurrogateTraining, "training_step", InterruptAt(step)(original))
-        with pytest.raises(KeyboardInterrupt, match=r"python train\.py resume="):
-            train(compose_train(*batch, run_dir=parts))
-    assert read_checkpoint(parts)["global_step"] == step + 1
-    train(compose_train(*batch, f"resume={parts}", run_dir=parts))
-    a, b = read_checkpoint(whole), read_checkpoint(parts)
-    assert a["global_step"] == b["global_step"] == 15
-    assert_bitwise(a["state_dict"], b["state_dict"])
-    assert_bitwise(*(weights(Surrogate.load(run / "artifact.pt")) for run in (whole, parts)))
-
-
-def test_a_full_disk_leaves_the_previous_checkpoint(compose_train, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint_and_later_the_run_goes_on(compose_train, tmp_path):
     train(compose_train("trainer.max_epochs=1"))
-    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
-    from pdesurrogate.training import checkpoints
-
-    def no_space(content, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints.torch, "save", no_space)
-    with pytest.raises(OSError, match="What stood there is unchanged"):
-        train(compose_train("trainer.max_epochs=3", f"resume={tmp_path / 'run'}"))
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
-    assert not list((tmp_path / "run" / "checkpoints").glob(".*tmp"))
+    run = tmp_path / "run"
+    last, artifact = run / "checkpoints" / "last.ckpt", run / "artifact.pt"
+    before = last.read_bytes()
+    artifact.unlink()
+    for epochs, name in ((3, r"(best|last)\.ckpt"), (1, r"artifact\.pt")):
+        longer = compose_train(f"trainer.max_epochs={epochs}", f"resume={run}")
+        with no_file_larger_than(5000), pytest.raises(OSError, match=rf"could not write .*{name}: File too"):
+            train(longer)
+        assert last.read_bytes() == before
+        assert not artifact.exists()
+        assert not list(run.rglob(".*tmp"))
+    train(compose_train("trainer.max_epochs=2", f"resume={run}"))
+    assert artifact.exists()
 
 
 def test_predicting_increments_starts_from_persistence(compose_train, tmp_path):
@@ -335,6 +310,27 @@ def test_what_wandb_cannot_log_is_refused_before_training(overrides, message, co
     assert not (tmp_path / "run").exists()
 
 
+def test_spectral_products_stay_in_float32_when_a_run_is_in_mixed_precision(compose_train, monkeypatch):
+    layer = importlib.import_module(
+        "pdesurrogate.layers.fourier_layer"
+    )  # the package has a function of that name
+    seen, original = set(), layer.FourierLayerNode.apply
+
+    def apply(u, *others):
+        v = original(u, *others)
+        seen.add((u.dtype, v.dtype, torch.is_autocast_enabled("cpu")))
+        return v
+
+    surrounding, forward = [], Surrogate.step
+    monkeypatch.setattr(layer.FourierLayerNode, "apply", apply)
+    monkeypatch.setattr(
+        Surrogate, "step", lambda *a: surrounding.append(torch.is_autocast_enabled("cpu")) or forward(*a)
+    )
+    assert train(compose_train("trainer.precision=bf16-mixed", "trainer.max_epochs=1")) < 2
+    assert seen == {(torch.float32, torch.float32, False)}
+    assert any(surrounding)  # autocast was on, up to the layers
+
+
 def test_the_log_says_what_a_model_says_of_itself(compose_train, caplog):
     with caplog.at_level(logging.INFO):
         train(
@@ -353,10 +349,14 @@ def test_a_checkpoint_holds_plain_types_only(compose_train, tmp_path):
     assert read_checkpoint(tmp_path / "run")["global_step"] == 10  # weights_only=True has read it
 
 
-def test_resuming_with_another_model_is_refused_before_training(compose_train, tmp_path):
+def test_resuming_with_another_model_or_other_data_is_refused_before_training(compose_train, tmp_path):
     train(compose_train("trainer.max_epochs=1"))
     with pytest.raises(ValueError, match="is of another model"):
         train(compose_train("model.width=4", f"resume={tmp_path / 'run'}"))
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    torch.save(read_checkpoint(tmp_path / "run") | {"spec": {"dt": 3.0}}, path)
+    with pytest.raises(ValueError, match=r"is of other data: axes is None there and \["):
+        train(compose_train(f"resume={tmp_path / 'run'}"))
 
 
 def test_too_many_modes_for_the_grid_are_refused_with_the_largest_number(compose_train):
@@ -375,23 +375,6 @@ def test_a_nan_in_the_data_stops_with_the_trajectory_and_frame(compose_train, wa
         file["tracer"][2, 4, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"trajectory 2.*frame 4"):
         train(compose_train(f"data.root={root}"))
-
-
-def test_a_diverging_loss_names_its_sample_and_keeps_the_last_checkpoint(
-    compose_train, tmp_path, monkeypatch
-):
-    from pdesurrogate.training.module import SurrogateTraining
-
-    original = SurrogateTraining._losses_of
-
-    def sometimes_nan(module, batch, prediction):
-        losses = original(module, batch, prediction)
-        return losses * float("nan") if module.training and module.global_step == 7 else losses
-
-    monkeypatch.setattr(SurrogateTraining, "_losses_of", sometimes_nan)
-    with pytest.raises(ValueError, match=r"loss of trajectory \d+, window start \d+, is nan at step 7"):
-        train(compose_train())
-    assert read_checkpoint(tmp_path / "run")["global_step"] == 5
 
 
 def test_progress_is_told_soon_and_with_the_time_left(compose_train, caplog):

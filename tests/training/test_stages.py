@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pdesurrogate.data.opening import open_data
+from pdesurrogate.interruption import Interrupted
 from pdesurrogate.models import MODELS
 from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.corrections import choose_shrinkage
@@ -17,7 +18,7 @@ from pdesurrogate.training.run import train
 from pdesurrogate.training.stages import Boosting
 
 BASE = "base_options={width: 4, depth: 1, num_modes: 6}"
-BOOST = ("model=specboost", f"++model.{BASE}", "trainer.max_epochs=2", "optim.lr=1e-2")
+BOOST = ("model=specboost", f"++model.{BASE}", "trainer.max_epochs=2", "optim.lr=1e-2", "optim.ema=0.5")
 
 
 def finished(run, name):
@@ -109,6 +110,15 @@ def test_every_stage_starts_its_schedule_and_its_optimiser_anew(boosted):
     assert Surrogate.load(boosted / "artifact.pt").provenance["steps"] == 20
 
 
+def test_every_stage_keeps_the_average_of_its_weights(boosted):
+    for stage in (1, 2):
+        best = torch.load(boosted / "checkpoints" / f"stage{stage}" / "best.ckpt", weights_only=True)
+        average, kept = best["callbacks"]["WeightAverage"]["average"], finished(boosted, f"stage{stage}")
+        assert {name.split(".")[3] for name in average} == {str(stage - 1)}
+        assert all(torch.equal(kept["weights"][k.removeprefix("surrogate.")], v) for k, v in average.items())
+        assert any(not torch.equal(best["state_dict"][k], v) for k, v in average.items())
+
+
 def test_one_logger_holds_the_metrics_of_every_stage_under_its_name(boosted):
     with (boosted / "csv" / "version_0" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -182,7 +192,7 @@ def test_resuming_in_the_middle_of_a_stage_and_between_two_equals_no_interruptio
         patch.setattr(
             SurrogateTraining, "training_step", Interrupt(stage, step)(SurrogateTraining.training_step)
         )
-        with pytest.raises(KeyboardInterrupt, match=r"python train\.py resume="):
+        with pytest.raises(Interrupted, match=r"python train\.py resume="):
             train(composed(wave_store, run, *terms))
     assert not (run / "artifact.pt").exists()
     train(composed(wave_store, run, *terms, f"resume={run}"))

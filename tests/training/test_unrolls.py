@@ -1,10 +1,14 @@
 import pytest
+import scipy.stats
 import torch
 
 from pdesurrogate.fields import Axis, Batch, DataSpec, Field, Normaliser
 from pdesurrogate.surrogate import Surrogate
+from pdesurrogate.training import UNROLLS
 from pdesurrogate.training.latent_marching import LatentMarching
-from pdesurrogate.training.unrolls import ChangingUnroll, KStep, OneStep
+from pdesurrogate.training.noise import Noise, normal_numbers
+from pdesurrogate.training.pushforward import Pushforward
+from pdesurrogate.training.unrolls import ChangingUnroll, GrowingChain, KStep, OneStep, k_step
 
 SPEC = DataSpec(fields=(Field("u"),), axes=(Axis("x", 1.0),), dt=1.0)
 
@@ -107,6 +111,175 @@ def test_latent_marching_is_validated_on_a_rollout_and_changes_from_step_to_step
     assert not isinstance(KStep(), ChangingUnroll)
 
 
-def test_impossible_options_of_latent_marching_are_refused():
-    with pytest.raises(ValueError, match="push_every of unroll latent_marching is 0"):
-        LatentMarching(push_every=0)
+class Drifting(torch.nn.Module):
+    """The exact solution of ``du/dt = 1``: frames ``u + 1, u + 2, ..`` after the last one."""
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__()
+        self.lead_times = torch.arange(1.0, horizon + 1).view(1, -1, 1, 1)
+
+    def forward(self, history: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return history[:, -1:] + self.lead_times
+
+
+SMALL = {
+    "k_step": {"num_steps": 3, "curriculum_steps": 6},
+    "pushforward": {"pushes": 3, "curriculum_steps": 6},
+    "noise": {"std": 1e-7, "num_steps": 2},
+    "latent_marching": {"curriculum_steps": 4, "pushes": 2, "push_after": 2, "push_every": 2},
+}
+"""Options by which unrolls change within a few steps; an unroll without an entry has its defaults."""
+
+
+@pytest.mark.parametrize(("history", "horizon"), [(1, 1), (3, 2), (1, 3)])
+@pytest.mark.parametrize("kind", UNROLLS.names())
+def test_an_exact_model_is_exact_in_every_unroll_at_every_step_also_with_bundles(kind, history, horizon):
+    unroll = UNROLLS.build(kind, **SMALL.get(kind, {}))
+    exact = Surrogate(SPEC, Normaliser([0.0], [1.0]), Drifting(horizon), history=history, horizon=horizon)
+    times = torch.arange(1.0 - history, 1 + unroll.num_steps * horizon).view(1, -1, 1, 1)
+    frames = times + torch.tensor([0.0, 1.0, 2.0, 3.0])
+    window = Batch(frames[:, :history], frames[:, history:], *batch(1).tensors()[2:])
+    assert torch.equal(unroll(exact, window), window.future)
+    lengths = set()
+    if isinstance(unroll, ChangingUnroll):
+        for step in range(8):
+            prediction, truth = unroll.learn(exact, window, step)
+            assert torch.allclose(prediction, truth, atol=1e-5)
+            assert set(truth.unique().tolist()) <= set(window.future.unique().tolist())
+            lengths.add(truth.shape[1])
+    if kind == "k_step":
+        assert lengths == {horizon, 2 * horizon, 3 * horizon}
+
+
+def test_a_chain_grows_evenly_and_then_stays():
+    unroll = k_step(num_steps=3, detach=True, curriculum_steps=10)
+    assert isinstance(unroll, GrowingChain)
+    assert [unroll.at(step).num_steps for step in (0, 4, 5, 9, 10, 99)] == [1, 1, 2, 2, 3, 3]
+    assert unroll.at(99).detach
+    assert unroll(surrogate(), batch(3))[0, :, 0, 0].tolist() == [2.0, 4.0, 8.0]  # validation: always all
+    assert unroll.learn(surrogate(), batch(3), 5)[0][0, :, 0, 0].tolist() == [2.0, 4.0]
+    assert not isinstance(k_step(num_steps=3), ChangingUnroll)
+
+
+def test_the_pushforward_has_the_gradient_of_its_last_step_alone():
+    unroll, s = Pushforward(pushes=2, random=False), counting()
+    prediction, truth = unroll.learn(s, numbered(9), step=0)
+    assert prediction[0, :, 0, 0].tolist() == [128.0, 256.0, 512.0]  # after two pushes of three frames
+    assert truth[0, :, 0, 0].tolist() == [6.0, 7.0, 8.0]
+    (gradient,) = torch.autograd.grad(prediction[0, 0, 0, 0], s.model.factor)
+    assert gradient == 64.0
+
+
+class Mixing(torch.nn.Module):
+    """A linear map of the points of the last frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = torch.nn.Linear(4, 4)
+
+    def forward(self, history: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return self.map(history[:, -1:]).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_have_a_gradient_after_pushes_in_mixed_precision_too(dtype):
+    """Autocast keeps weights that it has cast; those cast without gradient must not serve the step that has one."""
+    s = Surrogate(SPEC, Normaliser([0.0], [1.0]), Mixing(), history=2, horizon=1)
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
+        prediction, _ = Pushforward(pushes=1, random=False).learn(s, batch(2), step=0)
+    prediction.sum().backward()
+    assert s.model.map.weight.grad.abs().sum() > 0
+
+
+def test_the_number_of_pushes_is_drawn_evenly_and_is_that_of_seed_and_step():
+    drawn = [Pushforward(pushes=2).num_pushes(step) for step in range(900)]
+    assert [drawn.count(pushes) / 900 for pushes in (0, 1, 2)] == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert drawn == [Pushforward(pushes=2).num_pushes(step) for step in range(900)]
+    assert drawn != [Pushforward(pushes=2, seed=1).num_pushes(step) for step in range(900)]
+    growing = Pushforward(pushes=2, random=False, curriculum_steps=10)
+    assert [growing.num_pushes(step) for step in (0, 4, 5, 9, 10)] == [0, 0, 1, 1, 2]
+
+
+TWO = DataSpec(
+    fields=(Field("u"), Field("depth", is_static=True)), axes=(Axis("y", 1.0), Axis("x", 1.0)), dt=1.0
+)
+
+
+class Last(torch.nn.Module):
+    """Persistence."""
+
+    def forward(self, history: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        return history[:, -1:]
+
+
+def windows_of_two_fields(num: int = 6) -> tuple[Surrogate, Batch]:
+    still = Surrogate(TWO, Normaliser([1.0, 5.0], [3.0, 2.0]), Last(), history=2, horizon=1)
+    windows = Batch(
+        torch.zeros(num, 2, 2, 32, 32),
+        torch.zeros(num, 1, 2, 32, 32),
+        torch.zeros(num, 0),
+        torch.arange(num) // 2,
+        torch.arange(num) % 2,
+    )
+    return still, windows
+
+
+def test_noise_has_its_std_in_units_of_each_channel_and_leaves_static_fields_alone():
+    still, windows = windows_of_two_fields()
+    noisy = Noise(std=0.1).noisy(still, windows, step=7).history
+    assert not noisy[:, :, 1].any()
+    assert float(noisy[:, :, 0].std()) == pytest.approx(0.3, rel=0.02)
+    assert float(noisy[:, :, 0].mean()) == pytest.approx(0.0, abs=0.01)
+    prediction, truth = Noise(std=0.1).learn(still, windows, step=7)
+    assert torch.allclose(prediction, noisy[:, -1:], atol=1e-5)  # the noise comes in ..
+    assert torch.equal(truth, windows.future)  # .. and is to be taken away
+    assert not Noise(std=0.1)(still, windows).any()
+
+
+def test_noise_is_that_of_seed_step_and_window_whatever_the_batch_and_the_process():
+    still, windows = windows_of_two_fields()
+    whole = Noise(std=0.1).noisy(still, windows, step=7).history
+    order = torch.tensor([3, 0, 5])
+    part = Batch(*(t[order] for t in windows.tensors()))
+    assert torch.equal(Noise(std=0.1).noisy(still, part, step=7).history, whole[order])
+    others = [
+        Noise(std=0.1).noisy(still, windows, step=8),
+        Noise(std=0.1, seed=1).noisy(still, windows, step=7),
+    ]
+    draws = torch.stack([whole, *(other.history for other in others)])[:, :, :, 0].flatten(3).flatten(0, 2)
+    correlations = torch.corrcoef(draws) - torch.eye(len(draws))
+    assert correlations.abs().max() < 5 / 32  # five standard deviations of a correlation of 1024 numbers
+
+
+def test_the_numbers_of_the_noise_are_normal_and_white():
+    _, windows = windows_of_two_fields(num=64)
+    xi = normal_numbers(windows, (0, 3)).double()
+    assert scipy.stats.kstest(xi.flatten().numpy(), "norm").pvalue > 1e-3
+    power = torch.fft.rfft2(xi, norm="ortho").abs().square().mean((0, 1, 2))
+    assert float((power - 1).abs().max()) < 5 * (1 / 256) ** 0.5 * 2**0.5  # real waves have half the samples
+
+
+def test_negative_and_large_keys_are_words_like_others():
+    _, windows = windows_of_two_fields(num=1)
+    draws = [normal_numbers(windows, (key, 0)) for key in (0, 2**63 - 1, 2**64 - 2)]
+    assert all(torch.isfinite(draw).all() for draw in draws)
+    assert not torch.equal(draws[0], draws[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("k_step", {"num_steps": 2.5}, "num_steps of unroll k_step is 2.5; it must be a whole number"),
+        ("k_step", {"curriculum_steps": -1}, "curriculum_steps of unroll k_step is -1; .* at least 0"),
+        ("latent_marching", {"push_every": 0}, "push_every of unroll latent_marching is 0"),
+        ("pushforward", {"pushes": 0}, "pushes of unroll pushforward is 0; .* at least 1"),
+        ("pushforward", {"pushs": 1}, "has no option 'pushs'. Did you mean 'pushes'"),
+        ("noise", {"std": 0}, "std of unroll noise is 0; it must be a positive number"),
+        ("noise", {"std": "small"}, "std of unroll noise is 'small'"),
+        ("noise", {"num_steps": 0}, "num_steps of unroll noise is 0"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_impossible_options_are_refused(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        UNROLLS.build(kind, **options)
