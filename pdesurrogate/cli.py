@@ -6,6 +6,7 @@ mistake answer at once. Below this file nobody sees OmegaConf: configurations be
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 from .allocator import keep_freed_memory
 from .interruption import Interrupted
-from .launch import run_id, set_run_id, was_restarted
+from .launch import propose_run_id, run_id, set_run_id, was_restarted
 from .registry import did_you_mean
 from .submission import explain_submission, submission_overrides
 from .version import __version__
@@ -205,7 +206,7 @@ def _prepare_arguments(command: str) -> None:
         return
     given = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a and not a.startswith("-"))
     if given.get("resume", "null") != "null":
-        folder = Path(given["resume"])
+        folder = Path(given["resume"].strip("'\""))
         saved = folder / ".hydra" / "overrides.yaml"
         if not saved.is_file():
             raise FileNotFoundError(
@@ -216,9 +217,12 @@ def _prepare_arguments(command: str) -> None:
 
         earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]
         kept = [o for o in earlier if o.split("=", 1)[0] not in {"resume", *given}]
-        set_run_id(folder.resolve().name)
+        place = folder.resolve()
+        is_of_a_sweep = (place.parent / "multirun.yaml").is_file()
+        set_run_id(place.parent.name if is_of_a_sweep else place.name)
         where = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
-        sys.argv[1:] = [*kept, *sys.argv[1:], *where]
+        alone = ["hydra.mode=RUN"] if is_of_a_sweep else []
+        sys.argv[1:] = [*kept, *sys.argv[1:], *where, *alone]
     elif (
         (name := given.get("run_id"))
         and not was_restarted()
@@ -227,6 +231,10 @@ def _prepare_arguments(command: str) -> None:
         raise ValueError(
             f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
         )
+    elif (sweep := given.get("sweep", "none")) != "none":
+        # The same command is the same sweep, and goes on where it stopped.
+        words = sorted(a for a in sys.argv[1:] if not a.startswith("-"))
+        propose_run_id(f"{sweep}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}")
     sys.argv[1:] += submission_overrides(command, sys.argv[1:], conf_dir())
 
 

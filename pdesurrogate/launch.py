@@ -38,6 +38,11 @@ def set_run_id(identifier: str) -> None:
     os.environ[_RUN_ID] = identifier
 
 
+def propose_run_id(identifier: str) -> None:
+    """Let this process and those that it starts use an identifier, unless they have one."""
+    os.environ.setdefault(_RUN_ID, identifier)
+
+
 def rank_and_size() -> tuple[int, int]:
     """Return which of the processes that work together this one is, and how many there are.
 

@@ -121,7 +121,7 @@ def _film(
     rows_of: Callable[[Tensor, Tensor], Sequence[tuple[str, Tensor, ColourScale]]],
 ) -> str:
     rows = [
-        (name, _pictures(frames), scale)
+        (name, as_pictures(frames), scale)
         for name, frames, scale in rows_of(case.film_truth[:, channel], case.film_prediction[:, channel])
     ]
     return film(case, channel, spec, rows, spec.channel_names[channel])
@@ -133,12 +133,12 @@ def _image(alt: str, source: str) -> str:
 
 def _flat(field: Tensor) -> np.ndarray:
     """Return a picture of a field: itself in 2-D, its middle section in 3-D, a strip in 1-D."""
-    field = _pictures(field[None])[0]
+    field = as_pictures(field[None])[0]
     steps = tuple(slice(None, None, math.ceil(n / _LARGEST)) for n in field.shape)
     return np.asarray(field[steps])
 
 
-def _pictures(frames: Tensor) -> Tensor:
+def as_pictures(frames: Tensor) -> Tensor:
     """Return fields ``(lead, *space)`` as pictures ``(lead, y, x)``."""
     if frames.ndim == 2:
         frames = frames[:, None].expand(-1, max(1, frames.shape[-1] // 8), -1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..metrics.spectral_errors import RANGES
 from ..registry import did_you_mean
+from .contenders import native_of
 from .ensembles import MEASURES
+from .media import error_curves, write_films
 from .paired import WORDS, difference, measures_of, pairs_of
 from .results import HEADLINE, Estimate, Evaluation
 from .scoring import Score
@@ -36,13 +39,17 @@ def check_tracking(section: Mapping[str, Any] | None) -> None:
 
 
 def track(evaluation: Evaluation, page: Path, section: Mapping[str, Any]) -> None:
-    """Log the summary, the tables and the page of an evaluation."""
+    """Log the summary, the tables, the page, films of rollouts and curves of an evaluation.
+
+    The run stands in the group of the training whose artifact was evaluated.
+    """
     import wandb
 
     run = wandb.init(
         project=section["project"],
         entity=section.get("entity"),
         mode=section.get("mode", "offline"),
+        group=_training_run(evaluation),
         job_type="evaluation",
         dir=str(page.parent),
         config=dict(evaluation.config),
@@ -51,14 +58,33 @@ def track(evaluation: Evaluation, page: Path, section: Mapping[str, Any]) -> Non
         name: wandb.Table(columns=list(heads), data=rows)
         for name, (heads, rows) in plain_tables(evaluation).items()
     }
-    run.log(
-        {
-            **summary_numbers(evaluation),
-            **tables,
-            "report": wandb.Html(page.read_text(encoding="utf-8"), inject=False),
+    curves = {
+        name: wandb.plot.line_series(
+            xs=list(c.x), ys=[list(y) for y in c.y.values()], keys=list(c.y), title=c.title, xname=c.axis
+        )
+        for name, c in error_curves(evaluation).items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        films = {
+            name: wandb.Video(str(path), format="gif")
+            for name, path in write_films(evaluation, Path(folder)).items()
         }
-    )
-    run.finish()
+        run.log(
+            {
+                **summary_numbers(evaluation),
+                **tables,
+                **curves,
+                **films,
+                "report": wandb.Html(page.read_text(encoding="utf-8"), inject=False),
+            }
+        )
+        run.finish()
+
+
+def _training_run(evaluation: Evaluation) -> str | None:
+    native = native_of(evaluation.main)
+    run_id = None if native is None else native.surrogate.provenance.get("config", {}).get("run_id")
+    return None if run_id is None else str(run_id)
 
 
 def summary_numbers(evaluation: Evaluation) -> dict[str, float]:

@@ -18,12 +18,15 @@ from ..data.datamodule import TrajectoryDataModule
 from ..deploy.artifact import read_plain
 from ..interruption import StopSignals
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast
+from .double import DoubleBatches
 from .forecasts import ForecastFigures
-from .loggers import InStages
-from .lost_process import explain_lost_process, with_timeout
+from .loggers import InStages, watch
+from .lost_process import explain_lost_process
 from .module import SurrogateTraining
 from .out_of_memory import explain_out_of_memory
+from .processes import build_strategy
 from .progress import ConsoleProgress
+from .pruning import Pruning
 from .region_parallel import RegionParallel, region_parallel_size
 from .skipped_steps import StopAfterSkippedSteps
 from .stages import Fitted
@@ -79,10 +82,12 @@ class Fitting:
         last = None if self.resumed is None else self.resumed / stage / LAST
         decay = module.optimisation.ema
         average = None if decay is None else WeightAverage(decay)
+        surrogate = module.surrogate  # whole, also where a copy with weights that are shared out is trained
         trainer = self._trainer(module, average, stage, epochs)
+        watch(self.loggers, surrogate.model, self.config["trainer"]["log_every"])
         resumed = str(last) if last is not None and last.is_file() else None
         kind, batch_size = self.config["model"]["kind"], self.config["data"].get("batch_size", 1)
-        advice = explain_out_of_memory(module.surrogate.model, kind, data.grid, batch_size)
+        advice = explain_out_of_memory(surrogate.model, kind, data.grid, batch_size)
         with advice, explain_lost_process(self.signals.go_on):
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         best: Any = trainer.checkpoint_callback
@@ -90,7 +95,7 @@ class Fitting:
         checkpoint = read_plain(best.best_model_path)
         weights = checkpoint["state_dict"] if average is None else average.weights_of(checkpoint)
         prefix = "surrogate."
-        module.surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
+        surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
         return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
 
     def _trainer(
@@ -98,6 +103,10 @@ class Fitting:
     ) -> lightning.Trainer:
         settings = {k: v for k, v in self.config["trainer"].items() if k not in _NOT_LIGHTNINGS}
         callbacks = self._callbacks(settings, module, average, stage)
+        plugins: list[Any] = [DurableCheckpointIO(), *_in_slurm()]
+        if settings["precision"] == "64-true":
+            settings.pop("precision")
+            plugins.append(DoubleBatches())
         if epochs is not None:
             settings["max_epochs"] = epochs
         return lightning.Trainer(
@@ -106,13 +115,15 @@ class Fitting:
             log_every_n_steps=settings.pop("log_every"),
             logger=list(self.loggers) or False,
             callbacks=callbacks,
-            plugins=[DurableCheckpointIO(), *_in_slurm()],
+            plugins=plugins,
             default_root_dir=self.run_dir,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
-            strategy=with_timeout(self.config["trainer"]),
+            strategy=build_strategy(
+                self.config["trainer"], module.surrogate.model, self.config["model"]["kind"]
+            ),
             **settings,
         )
 
@@ -146,6 +157,7 @@ class Fitting:
             last,
             StopAfterSkippedSteps(module.skipped, module.optimisation.max_skipped, last.save),
             *([RegionParallel(group_size)] if group_size > 1 else []),
+            *([Pruning(**self.config["pruning"])] if self.config.get("pruning") and not stage else []),
         ]
 
 

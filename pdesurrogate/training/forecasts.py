@@ -17,6 +17,7 @@ from ..durable import durable_write
 from ..fields import DataSpec
 from ..metrics.magnification import error_magnification
 from .module import SurrogateTraining
+from .sharded import is_sharded
 from .weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
@@ -46,12 +47,16 @@ class ForecastFigures(lightning.Callback):
         """Draw every few epochs and after the last one."""
         epoch = trainer.current_epoch + 1
         is_due = self._every and epoch % self._every == 0
-        if not trainer.is_global_zero or not (is_due or epoch == trainer.max_epochs):
+        if not (is_due or epoch == trainer.max_epochs):
             return
         if not isinstance(pl_module, SurrogateTraining) or pl_module.surrogate.spec.ndim != 2:
             return
+        if not trainer.is_global_zero and not is_sharded(pl_module.surrogate.model):
+            return
         with nullcontext() if self._average is None else self._average.in_place(pl_module):
             truth, prediction, leads = self._forecast(trainer, pl_module)
+        if not trainer.is_global_zero:  # it has lent its share of the weights
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"epoch_{epoch:04d}.png"
         spec = pl_module.surrogate.spec
@@ -69,8 +74,9 @@ class ForecastFigures(lightning.Callback):
         surrogate = module.surrogate
         history, channel = surrogate.history, _first_forecast(surrogate.spec)
         steps = source.num_frames - history
-        frames = torch.from_numpy(source.frames(0, 0, source.num_frames)).to(module.device)
-        parameters = torch.from_numpy(source.parameters(0)).to(module.device)[None]
+        dtype = next(surrogate.parameters()).dtype
+        frames = torch.from_numpy(source.frames(0, 0, source.num_frames)).to(module.device, dtype)
+        parameters = torch.from_numpy(source.parameters(0)).to(module.device, dtype)[None]
         leads = sorted({1 + round(i * (steps - 1) / (self._lead_times - 1)) for i in range(self._lead_times)})
         was_training = surrogate.training
         surrogate.eval()

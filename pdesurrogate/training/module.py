@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from ..surrogate import Surrogate
 from .amplitude_loss import AmplitudeLoss
 from .captured_step import CapturedStep
 from .optimisation import Optimisation
+from .sharded import shard
 from .skipped_steps import SkippedSteps, clip_or_leave_out
 from .unrolls import ChangingUnroll, Unroll
 
@@ -64,6 +66,14 @@ class SurrogateTraining(lightning.LightningModule):
         self._replays = False  # whether the running batch takes its step in the graph
         self._num_steps = 1
         self._sums: dict[str, Tensor] = {}
+
+    def configure_model(self) -> None:
+        """Train a copy whose weights are shares where the strategy asks for it; the surrogate itself stays whole."""
+        # Before a checkpoint is loaded, whose double precision would be rounded.
+        self.trainer.precision_plugin.convert_module(self)
+        if self.device_mesh is not None:
+            self.surrogate = copy.deepcopy(self.surrogate)
+            shard(self.surrogate.model, self.device_mesh["data_parallel"])
 
     def on_train_start(self) -> None:
         """Count on the device."""
@@ -152,7 +162,7 @@ class SurrogateTraining(lightning.LightningModule):
         checkpoint["spec"] = self.surrogate.spec.to_dict()
         checkpoint["world_size"] = self.trainer.world_size
         for state in checkpoint.get("optimizer_states", []):
-            for group in state["param_groups"]:
+            for group in state.get("param_groups", ()):  # shares are put together in the first process only
                 group |= {"lr": float(group["lr"]), "capturable": False}
         for schedule in checkpoint.get("lr_schedulers", []):
             schedule["_last_lr"] = [float(lr) for lr in schedule["_last_lr"]]

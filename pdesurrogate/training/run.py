@@ -33,6 +33,7 @@ from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
+from .processes import build_strategy, check_processes
 from .region_parallel import region_parallel_size, require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, StagedRun, require_same_stages
@@ -58,6 +59,7 @@ def train(config: dict[str, Any]) -> float:
         ValueError: for any setting or data that cannot work, before training starts.
         Interrupted: on Ctrl-C, SIGTERM or a scheduler's warning, after the state has been saved; says how to go on.
     """
+    check_processes(config["trainer"], config["data"].get("batch_size", 16), config["optim"].get("ema"))
     run_dir = _from_here(Path(config["run_dir"]))
     preemption = config["trainer"].get("preemption_signal")
     if was_restarted():
@@ -89,6 +91,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
         loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)
     require_regions(surrogate.model, config["model"]["kind"], group_size)
+    build_strategy(config["trainer"], surrogate.model, config["model"]["kind"])
     if isinstance(loss, AmplitudeLoss):
         loss.check(surrogate.model, unroll)
     resumed = _resumed_folder(config, surrogate)
@@ -134,7 +137,7 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     model = MODELS.build(kind, data.spec, history, horizon, **options)
     settings = {**config, "model": {"kind": kind, **options}}
     provenance = {
-        "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume"}},
+        "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume", "pruning"}},
         "data": {"name": data.dataset.name, "checksum": data.dataset.splits["train"].checksum()},
         "training_grid": list(data.grid),
         "versions": {"pdesurrogate": __version__, "torch": str(torch.__version__)},
@@ -300,6 +303,6 @@ def _finish(
     surrogate.provenance["metrics"] = {MONITOR: score}
     surrogate.provenance["steps"] = steps
     path = save_artifact(surrogate, run_dir / "artifact.pt")
-    log_artifact(loggers, path, {MONITOR: score})
+    log_artifact(loggers, path, surrogate.provenance)
     log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
     log.info("Next: python evaluate.py artifact=%s", path)

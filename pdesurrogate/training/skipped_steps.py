@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from ..fields import Batch
+from .sharded import whole
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ def clip_or_leave_out(optimiser: torch.optim.Optimizer, max_norm: float | None) 
         max_norm: largest norm of the gradient; None for no clipping.
     """
     weights = [w for group in optimiser.param_groups for w in group["params"]]
-    norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-    if hasattr(norm, "full_tensor"):  # of weights that are sharded over processes
-        norm = norm.full_tensor()
+    norm = whole(torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None]))
     if max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(weights, max_norm, norm)
     left_out = (~torch.isfinite(norm)).float()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import _locate as locate
 from hydra.utils import get_class
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from omegaconf import OmegaConf
@@ -144,6 +145,16 @@ def test_every_cluster_file_describes_a_launcher(name):
             *SlurmQueueConf.__annotations__,
         }
         assert set(launcher) - accepted == {"srun_args"}
+
+
+@pytest.mark.parametrize("name", files_of("sweep"))
+def test_every_sweep_varies_options_that_a_run_has(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[f"sweep={name}", "run_dir=run"], return_hydra_config=True)
+    varied = cfg.hydra.sweeper.params or {}
+    assert bool(varied) == (name != "none") == (cfg.hydra.mode is not None)
+    assert all(OmegaConf.select(cfg, key) is not None for key in varied)
+    assert locate(cfg.hydra.sweeper._target_)
 
 
 @pytest.mark.parametrize("name", files_of("experiment"))

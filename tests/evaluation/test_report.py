@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pdesurrogate.evaluation.cost_section import pareto_front
 from pdesurrogate.evaluation.film import SCRIPT
@@ -317,6 +319,8 @@ def test_tables_and_page_go_to_weights_and_biases(configure, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **options: logged.update(options) or Run())
     monkeypatch.setattr(wandb, "Table", lambda columns, data: (columns, data))
     monkeypatch.setattr(wandb, "Html", lambda text, inject: text)
+    monkeypatch.setattr(wandb, "Video", lambda path, format: (Path(path).read_bytes(), format))
+    monkeypatch.setattr(wandb.plot, "line_series", lambda **curves: curves)
     value = evaluate(configure(resolutions=[32], wandb={"project": "flows"}))
     assert (logged["project"], logged["mode"], logged["finished"]) == ("flows", "offline", True)
     assert logged["test/rollout/relative_l2/16x16"] == pytest.approx(value)
@@ -331,3 +335,13 @@ def test_tables_and_page_go_to_weights_and_biases(configure, monkeypatch):
         assert all(len(row) == len(heads) for row in rows)
     assert logged["scales"][1][0][0] == "Gain"
     assert str(logged["report"]).startswith("<!doctype html>")
+    film, kind = logged["rollout/worst/tracer"]
+    with Image.open(io.BytesIO(film)) as frames:
+        assert (kind, frames.format, frames.is_animated) == ("gif", "GIF", True)
+        width, height = frames.size
+    assert width > 2.9 * height  # truth, prediction and error side by side
+    by_grid = logged["resolution/rollout"]
+    assert by_grid["xs"] == [16 * 16, 32 * 32]
+    assert dict(zip(by_grid["keys"], by_grid["ys"], strict=True))["Gain"][0] == pytest.approx(value)
+    spectrum = logged["spectrum/nmse/tracer"]
+    assert len(spectrum["xs"]) == len(spectrum["ys"][0]) > 4

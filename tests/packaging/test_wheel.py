@@ -45,11 +45,14 @@ def test_the_configuration_in_the_wheel_is_that_of_the_checkout(wheel, repositor
             assert wheel.read(name) == path.read_bytes()
 
 
-def test_the_wheel_carries_every_module_and_nothing_but_the_package(wheel, repository):
-    modules = {p.relative_to(repository).as_posix() for p in (repository / "pdesurrogate").rglob("*.py")}
+def test_the_wheel_carries_every_module_and_nothing_but_the_package_and_its_plugin(wheel, repository):
+    packages = ("pdesurrogate", "hydra_plugins")
+    modules = {
+        p.relative_to(repository).as_posix() for name in packages for p in (repository / name).rglob("*.py")
+    }
     assert modules == {name for name in wheel.namelist() if name.endswith(".py")}
     roots = {name.split("/")[0] for name in wheel.namelist()}
-    assert {root for root in roots if not root.endswith(".dist-info")} == {"pdesurrogate"}
+    assert {root for root in roots if not root.endswith(".dist-info")} == set(packages)
 
 
 def test_the_console_command_is_declared(wheel):

@@ -28,6 +28,7 @@ FLOORS = {
     "doctor": 5,
     "config_errors": 6,
     "submission": 6,
+    "sweeps": 6,
     "cli": 7,
 }
 # Doors that open upwards, each with its reason and whether it may stand at the top of a file.

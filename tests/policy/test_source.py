@@ -11,7 +11,9 @@ import pytest
 FOURIER = Path("pdesurrogate/fields/fourier")
 MAX_LINES = 400
 SWAMPS = {"utils", "util", "helpers", "helper", "common", "misc"}
-HYDRA_FILES = {Path(f"pdesurrogate/{name}.py") for name in ("cli", "config_errors", "submission")}
+HYDRA_FILES = {
+    Path(f"pdesurrogate/{name}.py") for name in ("cli", "config_errors", "submission", "sweeps/sweepers")
+}
 FOURIER_CODE = re.compile(
     r"\b(?:torch|np|numpy|scipy|jnp|cupy)\.fft\b"
     r"|^\s*(?:from|import) .*\b(?:i?[rh]?fft(?:n|2|pack|w|freq|shift|convolve)?|pyfftw|mkl_fft|i?stft)\b"

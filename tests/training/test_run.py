@@ -1,5 +1,6 @@
 import csv
 import importlib
+import json
 import logging
 import re
 import resource
@@ -12,6 +13,7 @@ import torch
 
 from pdesurrogate.models import MODELS
 from pdesurrogate.surrogate import Surrogate
+from pdesurrogate.training.loggers import wandb_id
 from pdesurrogate.training.run import train
 
 
@@ -218,30 +220,94 @@ def test_the_metric_names_in_the_csv_file_are_the_documented_ones(compose_train,
     }
 
 
+def read_store(path):
+    """The records of a W&B transaction log: 7 bytes of header, then LevelDB's blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, position, parts = path.read_bytes(), 7, b""
+    assert content[:4] == b":W&B"
+    while position + 7 <= len(content):
+        left = 32768 - position % 32768
+        if left < 7:  # too little for another header
+            position += left
+            continue
+        length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        if position + 7 + length > len(content):
+            return  # it is being written
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def items_of(record):
+    """What a record of the history holds, by name."""
+    return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+
+
 def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_train, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    train(
-        compose_train("logger=wandb", "trainer.log_every=1", "trainer.figure_every=1", "trainer.max_epochs=2")
-    )
+    """What is read back from the run's own store has the names of the CSV file, and the best error."""
     import wandb
 
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    terms = ("trainer.log_every=1", "trainer.max_epochs=1")
+    train(compose_train("logger=csv", *terms, run_dir=tmp_path / "csv"))
+    with (tmp_path / "csv" / "csv" / "version_0" / "metrics.csv").open() as file:
+        shown = set(next(csv.reader(file))) - {"epoch", "step"}
+    wanted = ("logger=wandb", "logger.watch=gradients", "trainer.figure_every=1")
+    error = train(compose_train(*wanted, *terms))
     wandb.finish()
-    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    deadline = time.monotonic() + 30
+    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    (store,) = folder.glob("*.wandb")
+    deadline = time.monotonic() + 60
     while True:  # the service of wandb writes the file in its own time
-        content = b"".join(p.read_bytes() for p in run.glob("*.wandb"))
-        if b"speed/samples_per_second" in content or time.monotonic() > deadline:
+        records = list(read_store(store))
+        if any(r.WhichOneof("record_type") == "exit" for r in records) or time.monotonic() > deadline:
             break
         time.sleep(0.1)
-    for name in (
-        b"train/loss",
-        b"train/learning_rate",
-        b"valid/relative_l2/tracer",
-        b"speed/samples_per_second",
-    ):
-        assert name in content
-    assert b"valid/forecast" in content
-    assert list((run / "files" / "media" / "images").rglob("*.png"))
+    history = [items for record in records if (items := items_of(record))]
+    names = {name for items in history for name in items}
+    assert shown <= names
+    assert "valid/forecast" in names
+    assert "gradients/lift.0.weight" in names
+    (best,) = [items["valid/relative_l2"] for items in history if "valid/relative_l2" in items]
+    assert best == pytest.approx(error)
+    assert not [
+        r for r in records if r.WhichOneof("record_type") == "stats"
+    ]  # of the machine, on request only
+    (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"][:1]
+    assert (run.run_id, run.run_group) == ((tmp_path / "run" / "wandb_run").read_text().strip(), "test")
+    (artifact,) = [
+        r.request.log_artifact.artifact for r in records if r.request.HasField("log_artifact")
+    ] or [r.artifact for r in records if r.WhichOneof("record_type") == "artifact"]
+    checksum = json.loads(artifact.metadata)["data"]["checksum"]
+    surrogate = Surrogate.load(tmp_path / "run" / "artifact.pt")
+    assert checksum == surrogate.provenance["data"]["checksum"]
+    assert f"data-{checksum[:12]}" in artifact.aliases
+
+
+def test_a_resumed_run_and_no_other_has_the_identifier_of_before(tmp_path):
+    first = wandb_id(tmp_path / "a")
+    assert wandb_id(tmp_path / "a") == first
+    assert wandb_id(tmp_path / "b") != first
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["logger.watch=gradient"], r"logger.watch is 'gradient'. Did you mean 'gradients'"),
+        (["logger.mode=onlin"], r"logger.mode is 'onlin'. Did you mean 'online'"),
+        (
+            ["logger.watch=all", "trainer.strategy=fsdp", "trainer.devices=2"],
+            r"logger.watch=all looks at whole gradients .* trainer.strategy=fsdp does not show",
+        ),
+    ],
+)
+def test_what_wandb_cannot_log_is_refused_before_training(overrides, message, compose_train, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train(compose_train("logger=wandb", *overrides))
+    assert not (tmp_path / "run").exists()
 
 
 def test_spectral_products_stay_in_float32_when_a_run_is_in_mixed_precision(compose_train, monkeypatch):
