@@ -6,11 +6,10 @@ stay what they are: weights keep their names in checkpoints and artifacts, which
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import nn
 
 from ..models.staged import Staged
+from .model_parts import repeated_parts
 
 
 def compile_parts(model: nn.Module, name: str, capture: bool) -> None:
@@ -37,16 +36,3 @@ def compile_parts(model: nn.Module, name: str, capture: bool) -> None:
         )
     for part in parts:
         part.compile()
-
-
-def repeated_parts(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the members of a model's outermost lists of modules, where they are functions with weights."""
-    for child in model.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (
-                part
-                for part in child
-                if type(part).forward is not nn.Module.forward and any(True for _ in part.parameters())
-            )
-        else:
-            yield from repeated_parts(child)

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any
 
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.distributed import DistError
-
-
-def with_timeout(trainer: Mapping[str, Any]) -> str | Strategy:
-    """Return the strategy of the section ``trainer``, in which no process waits longer than that allows.
-
-    Raises:
-        ValueError: for a time that is not positive.
-    """
-    minutes, strategy = trainer.get("timeout_minutes", 10), trainer["strategy"]
-    if not minutes > 0:
-        raise ValueError(f"trainer.timeout_minutes is {minutes}; give a positive time.")
-    return DDPStrategy(timeout=timedelta(minutes=minutes)) if strategy == "ddp" else strategy
 
 
 @contextmanager

@@ -10,11 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from ..registry import did_you_mean
-from .lost_process import with_timeout
 from .region_parallel import region_parallel_size
 from .sharded import FullySharded, require_shardable
 
@@ -85,16 +84,19 @@ def num_processes(trainer: Mapping[str, Any]) -> int | None:
 
 
 def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> str | Strategy:
-    """Return what Lightning is given for ``trainer.strategy``.
+    """Return what Lightning is given for ``trainer.strategy``; no process waits longer than ``timeout_minutes``.
 
     Raises:
-        ValueError: if the strategy cannot train this model.
+        ValueError: if the strategy cannot train this model, or for a time that is not positive.
     """
-    others = with_timeout(trainer)
-    if trainer["strategy"] != "fsdp":
-        return others
-    require_shardable(model, name)
-    return FullySharded(timedelta(minutes=trainer.get("timeout_minutes", 10)))
+    minutes, strategy = trainer.get("timeout_minutes", 10), trainer["strategy"]
+    if not minutes > 0:
+        raise ValueError(f"trainer.timeout_minutes is {minutes}; give a positive time.")
+    timeout = timedelta(minutes=minutes)
+    if strategy == "fsdp":
+        require_shardable(model, name)
+        return FullySharded(timeout)
+    return DDPStrategy(timeout=timeout) if strategy == "ddp" else strategy
 
 
 def _require_devices(trainer: Mapping[str, Any]) -> None:

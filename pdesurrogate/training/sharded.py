@@ -14,7 +14,7 @@ Zhao et al. 2023, arXiv:2304.11277; torch's second implementation, ``torch.distr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor
 from ..models.localno import LocalBlock
 from ..models.staged import Staged
 from ..models.t1 import T1
+from .model_parts import repeated_parts
 
 _FURTHER_METHODS: Mapping[type[nn.Module], tuple[str, ...]] = {LocalBlock: ("filters",), T1: ("amplitudes",)}
 """Methods beside ``forward`` that are called from outside a part and compute with its weights."""
@@ -83,22 +84,11 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     for part in (*repeated_parts(model), model):
         renewal = _Renewal(part)
         fully_shard(part, mesh=mesh)
-        part.register_forward_pre_hook(
-            renewal.before, prepend=True
-        )  # before the hook that gathers the weights
+        part.register_forward_pre_hook(renewal.before, prepend=True)  # before the weights are gathered
         part.register_forward_pre_hook(renewal.after)
         for kind, methods in _FURTHER_METHODS.items():
             for method in methods if isinstance(part, kind) else ():
                 register_fsdp_forward_method(part, method)
-
-
-def repeated_parts(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the members of a model's outermost lists of modules, where they have weights and are functions."""
-    for child in model.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (p for p in child if _is_function(p) and any(True for _ in p.parameters()))
-        else:
-            yield from repeated_parts(child)
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -150,7 +140,3 @@ def _sharded_inside(part: nn.Module) -> list[nn.Module]:
     from torch.distributed.fsdp import FSDPModule
 
     return [module for module in part.modules() if module is not part and isinstance(module, FSDPModule)]
-
-
-def _is_function(module: nn.Module) -> bool:
-    return type(module).forward is not nn.Module.forward and not isinstance(module, nn.ModuleList)

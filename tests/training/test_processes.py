@@ -9,8 +9,9 @@ from torch import nn
 
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.models import MODELS
+from pdesurrogate.training.model_parts import repeated_parts
 from pdesurrogate.training.processes import build_strategy, check_processes
-from pdesurrogate.training.sharded import FullySharded, repeated_parts
+from pdesurrogate.training.sharded import FullySharded
 
 SPEC = DataSpec((Field("u"),), (Axis("y", 1.0), Axis("x", 1.0)), 0.1)
 ALONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "region_parallel": 1}
