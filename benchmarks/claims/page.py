@@ -221,7 +221,7 @@ def _conditions(result: Mapping[str, Any]) -> str:
         f"revision {result['revision']}",
         versions,
     ]
-    return "; ".join(facts) + "."
+    return "; ".join(facts) + ". " * bool(result.get("note")) + result.get("note", ".")
 
 
 def _words(values: Sequence[Any]) -> str:
