@@ -119,9 +119,8 @@ class ArrayTrajectories:
         self._axis_names, self._channel_names = spec.axis_names, spec.channel_names
         self._crop = dict(crop or {})
         self._pool = pool or ContainerPool()
-        self._blocks: dict[
-            str, tuple[str, np.ndarray]
-        ] = {}  # by array: which samples were read together, and they
+        # By array: which samples were read together, and they.
+        self._blocks: dict[str, tuple[str, np.ndarray]] = {}
         if not self.num_trajectories or not self.num_frames:
             raise ValueError(
                 f"there are {self.num_trajectories} trajectories of {self.num_frames} frames; none to read."
@@ -222,10 +221,10 @@ class ArrayTrajectories:
             kept.append(axis)
         path = place.files[first.file]
         name = f"{place.group}/{first.array}" if place.group else first.array
-        container = self._pool.get(path)
-        block = self._samples_together(container, name, selection, first)
-        if block is None:
-            block = container.read(name, tuple(selection))
+        with self._pool.reading(path) as container:
+            block = self._samples_together(container, name, selection, first)
+            if block is None:
+                block = container.read(name, tuple(selection))
         if TIME in kept and step is None:
             block = block.take(numbers - numbers.min(), axis=kept.index(TIME))
         return [self._channel(path, block, kept, slot, len(numbers)) for slot in slots]
@@ -259,7 +258,7 @@ class ArrayTrajectories:
         chosen[axis] = slice(begin, min(begin + together, shape[axis]))
         key = f"{container.path} {chosen}"
         held = self._blocks.get(name)
-        if held is None or held[0] != key:  # another thread may replace it meanwhile, hence the local name
+        if held is None or held[0] != key:
             held = self._blocks[name] = (key, container.read(name, tuple(chosen)))
         dropped = sum(isinstance(part, int) for part in chosen[:axis])
         return held[1].take(sample - begin, axis=axis - dropped)

@@ -90,8 +90,9 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         self.cache, self.seed, self.ranks_per_window = cache, seed, ranks_per_window
         self.spec: DataSpec = dataset.spec.replace(dt=dataset.spec.dt * stride)
         self.grid: tuple[int, ...] = _as_grid(grid, dataset)
-        check_options("augment", Augmentation, augment or {}, num_positional=2)
-        self.augmentation = Augmentation(self.spec, self.grid, **{"seed": seed, **(augment or {})})
+        self.augment = dict(augment or {})
+        check_options("augment", Augmentation, self.augment, num_positional=2)
+        self.augmentation = Augmentation(self.spec, self.grid, **{"seed": seed, **self.augment})
         self._sources = {name: Regridded(split, self.grid, regrid) for name, split in dataset.splits.items()}
         self._indices = {
             name: WindowIndex(source.num_trajectories, source.num_frames, history, horizon, stride)
@@ -163,6 +164,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             cache=self.cache,
             seed=self.seed,
             ranks_per_window=self.ranks_per_window,
+            augment=self.augment,
         )
 
     def fit_normaliser(self) -> Normaliser:

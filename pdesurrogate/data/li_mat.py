@@ -175,11 +175,11 @@ class LiMat:
         last = min(first + size, self.num_trajectories)
         names = ["a", "u"] if self.include_initial else ["u"]
         try:
-            file = self._pool.get(self.path)
-            pieces = [
-                file.read(name, (slice(first, last), *[slice(None)] * (3 if name == "u" else 2)))
-                for name in names
-            ]
+            with self._pool.reading(self.path) as file:
+                pieces = [
+                    file.read(name, (slice(first, last), *[slice(None)] * (3 if name == "u" else 2)))
+                    for name in names
+                ]
         except UNREADABLE as error:
             raise self._unreadable(error) from error
         # MATLAB's (sample, x, y, time) to (sample, time, y, x)

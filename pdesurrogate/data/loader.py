@@ -172,6 +172,7 @@ class WindowLoader:
         # Batches of this epoch that were handed out; the sampler counts those that were read ahead, too.
         self._done: int | None = None
         self._running: Generator[Batch, None, None] | None = None
+        self._way: WayToDevice | None = None
         self._workers: DataLoader[Any] | None = None
         if num_workers and windows.frames is None:
             self._workers = DataLoader(
@@ -255,7 +256,8 @@ class WindowLoader:
         elif device is None:
             yield from read_ahead(self._augmented(epoch, places, batch) for batch, places in made)
         else:
-            way = WayToDevice(device)
+            # One stream for all epochs: memory that was freed on another one is not used again.
+            way = self._way = self._way or WayToDevice(device)
             sent = (way.send(batch, partial(self._augmented, epoch, places)) for batch, places in made)
             with closing(read_ahead(sent)) as arriving:
                 for arriving_batch in arriving:

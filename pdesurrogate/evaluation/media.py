@@ -15,6 +15,7 @@ from ..metrics.magnification import error_magnification
 from .cases import Case
 from .pictures import ColourScale, as_pictures
 from .results import HEADLINE, Estimate, Evaluation
+from .scales_section import scale_label
 
 _FRAMES_PER_SECOND = 4
 _PIXELS = 160  # of the shorter side of a frame, at least; single points are too small to look at
@@ -50,7 +51,7 @@ def write_films(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
 
 
 def error_curves(evaluation: Evaluation) -> dict[str, Curves]:
-    """Return the errors of all contenders by name: over the points of the grids, and of each field by wavenumber."""
+    """Return the errors of all contenders by name: over the points of the grids, and of each field by scale."""
     curves = {"resolution/rollout": _by_grid(evaluation)} if len(evaluation.grids) > 1 else {}
     for index, field in enumerate(evaluation.spec.forecast_fields):
         values, axis = {}, []
@@ -61,9 +62,7 @@ def error_curves(evaluation: Evaluation) -> dict[str, Curves]:
                 values[contender.label] = errors.nmse[index, : len(axis)].tolist()
         if values:
             title = f"{field.name}: squared error by scale, as a share of the energy of the truth"
-            curves[f"spectrum/nmse/{field.name}"] = Curves(
-                title, "wavenumber (rad per unit length)", axis, values
-            )
+            curves[f"spectrum/nmse/{field.name}"] = Curves(title, scale_label(evaluation), axis, values)
     return curves
 
 

@@ -68,7 +68,7 @@ def _spectrum_chart(evaluation: Evaluation, grid: tuple[int, ...], field: int, t
     return line_chart(
         lines,
         title=f"Spectrum of {title}",
-        x_label=_x_label(evaluation),
+        x_label=scale_label(evaluation),
         y_label="mean square",
         log_x=True,
         y_limits=(top * 1e-12, top * 10),
@@ -90,7 +90,7 @@ def _errors_chart(evaluation: Evaluation, kind: str, field: int, title: str) -> 
     return line_chart(
         lines,
         title=f"{title[0].upper()}{title[1:]}, {on_grid(evaluation.training_grid)}",
-        x_label=_x_label(evaluation),
+        x_label=scale_label(evaluation),
         y_label="share of the energy" if kind == "nmse" else "error ÷ energy of the band",
         log_x=True,
         y_limits=(top * 1e-12, max(top, 1e-300)),
@@ -113,6 +113,7 @@ def _kind(evaluation: Evaluation) -> str:
     return "waves" if evaluation.spec.is_periodic else "cosines"
 
 
-def _x_label(evaluation: Evaluation) -> str:
+def scale_label(evaluation: Evaluation) -> str:
+    """Return what numbers the scales of a domain, with its unit."""
     is_sphere = evaluation.spec.geometry == "sphere"
     return "degree of the harmonics" if is_sphere else "wavenumber (rad per unit length)"

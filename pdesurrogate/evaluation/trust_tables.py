@@ -68,8 +68,10 @@ def certificates_table(evaluation: Evaluation) -> str:
     for name in names:
         row = {c.label: c for c in evaluation.certificates if c.name == name}
         words = {label: text for label, c in row.items() if (text := _outcome(c))}
-        alike = set(words.values())
-        told = alike if len(alike) == 1 else {f"{label}: {text}" for label, text in words.items()}
+        alike, is_of_all = set(words.values()), len(words) == len(row)
+        told = (
+            alike if len(alike) == 1 and is_of_all else {f"{label}: {text}" for label, text in words.items()}
+        )
         cells = "".join(_measured(row[label]) if label in row else "<td>—</td>" for label in labels)
         equation = _of_equation(next(iter(row.values())))
         rows.append(

@@ -138,10 +138,11 @@ class CorrectionTraining(SurrogateTraining):
         self._steps = [CorrectedStep(self.surrogate, self.stage).to(self.device)]
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         splits = {split: data.windows(split) for split in ("train", "valid")}
-        if cache_is_valid(self.unroll, self.capture):
-            for split, windows in splits.items():
-                if split not in self._known and fits(windows, self.surrogate, self.cache):
-                    self._known[split] = forecasts_of(windows, self._earlier, data.batch_size, self.device)
+        for split, windows in splits.items():
+            is_augmented = split == "train" and data.augmentation.changes_windows
+            can_hold = cache_is_valid(self.unroll, self.capture, is_augmented)
+            if can_hold and split not in self._known and fits(windows, self.surrogate, self.cache):
+                self._known[split] = forecasts_of(windows, self._earlier, data.batch_size, self.device)
         if self._measures_scale:
             scale = self._residual_scale(splits["train"], data.batch_size)
             self._steps[0].boost.correction(self.stage).scale.copy_(scale)
@@ -199,9 +200,9 @@ class CorrectionTraining(SurrogateTraining):
         return scale.float()
 
 
-def cache_is_valid(unroll: Unroll, capture: bool) -> bool:
+def cache_is_valid(unroll: Unroll, capture: bool, is_augmented: bool) -> bool:
     """Return whether earlier forecasts are the same in every epoch and can be looked up by window."""
-    return isinstance(unroll, OneStep) and not capture
+    return isinstance(unroll, OneStep) and not capture and not is_augmented
 
 
 def fits(windows: Windows, surrogate: Surrogate, cache: str) -> bool:

@@ -106,10 +106,11 @@ class Boosting:
         for key, needs_one_step in (("folds", self.folds > 0), ("shrinkage", self.shrinkage != "none")):
             if needs_one_step and not isinstance(unroll, OneStep):
                 raise ValueError(f"boosting.{key} is about residuals of one step; use unroll=one_step.")
-        if (self.folds or self.cache == "ram") and not cache_is_valid(unroll, capture):
+        is_augmented = data.augmentation.changes_windows
+        if (self.folds or self.cache == "ram") and not cache_is_valid(unroll, capture, is_augmented):
             raise ValueError(
-                "boosting.cache=ram and boosting.folds look forecasts up by window, which needs unroll=one_step and "
-                "trainer.capture=false."
+                "boosting.cache=ram and boosting.folds look forecasts up by window, which needs unroll=one_step, "
+                "trainer.capture=false, and no augment."
             )
 
 

@@ -151,4 +151,8 @@ def test_certificates_are_printed_and_in_the_page(configure):
     broken = replace(found["shift"], error=0.1, by_model=True)
     page = certificates_table(replace(evaluation, certificates=[broken]))
     assert '<td class="broken">10.0 %<small>built in</small></td>' in page
+    assert '<td class="words">Violated: ' in page
     assert "shift (10.0 %)" in violations_sentence(replace(evaluation, certificates=[broken]))
+    sound = replace(broken, label="another", error=1e-7, by_equation=True, note="")
+    page = certificates_table(replace(evaluation, certificates=[broken, sound]))
+    assert f'<td class="words">{broken.label}: Violated: ' in page

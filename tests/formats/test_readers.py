@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import threading
 from pathlib import Path
 
 import layouts
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from pdesurrogate.data import DATASETS
+from pdesurrogate.data.containers import pool
+from pdesurrogate.data.containers.numpy_files import NpzContainer
 from pdesurrogate.data.opening import open_data, open_dataset
 from pdesurrogate.data.recognition import recognise
 
@@ -80,6 +83,27 @@ def test_worker_processes_read_what_one_process_reads(made, method):
     assert len(pickled) < 60_000 * len(splits)
     with multiprocessing.get_context(method).Pool(1) as pool:
         assert pool.apply(checksums_of, (pickled,)) == checksums_of(pickled)
+
+
+def test_a_thread_closes_no_file_that_another_reads(made, monkeypatch):
+    """More files than stay open: to open one is to close another."""
+    case = made["scalarflow"]
+    trajectories = opened(case).splits["train"]
+    monkeypatch.setattr(pool, "AT_MOST", 1)
+    original, threads = NpzContainer.read, []
+
+    def read(container, *what):
+        if not threads:
+            last = trajectories.num_frames - 1
+            threads.append(threading.Thread(target=trajectories.frames, args=(0, last, last + 1)))
+            threads[0].start()
+            threads[0].join(0.05)  # it does not end: it waits until this file has been read
+            assert threads[0].is_alive()
+        return original(container, *what)
+
+    monkeypatch.setattr(NpzContainer, "read", read)
+    np.testing.assert_array_equal(trajectories.frames(0, 0, 2), case.truth["train"][0, :2])
+    threads[0].join()
 
 
 def test_workers_of_the_loader_give_the_same_batches(made):

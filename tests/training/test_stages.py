@@ -166,6 +166,21 @@ def test_forecasts_of_earlier_stages_from_memory_and_anew_give_the_same_losses(w
     assert losses["ram"] == losses["none"]
 
 
+def test_forecasts_for_windows_that_augmentation_transforms_are_computed_anew(
+    wave_store, tmp_path, monkeypatch
+):
+    from pdesurrogate.training.corrections import CorrectionTraining
+
+    held = []
+    monkeypatch.setattr(
+        CorrectionTraining,
+        "on_train_start",
+        spied(CorrectionTraining.on_train_start, lambda module: held.append(set(module._known))),
+    )
+    train(composed(wave_store, tmp_path / "run", *BOOST, "trainer.max_epochs=1", "augment.shift=true"))
+    assert held == [{"valid"}]
+
+
 class Interrupt:
     """Ctrl-C at a step of a stage."""
 
@@ -246,6 +261,7 @@ def test_another_number_of_stages_is_refused_on_resuming(boosted, wave_store):
         (("boosting.epochs=[3]",), "1 entries and the model 2 stages"),
         (("boosting.folds=2", "unroll=k_step"), "use unroll=one_step"),
         (("boosting.cache=ram", "unroll=k_step"), "needs unroll=one_step"),
+        (("boosting.cache=ram", "augment.shift=true"), "and no augment"),
     ],
 )
 def test_ways_of_boosting_that_cannot_work_are_refused_before_training(terms, message, wave_store, tmp_path):
@@ -390,7 +406,8 @@ def test_out_of_fold_residuals_are_those_of_models_that_have_not_seen_a_trajecto
     for fold in (0, 1):
         best = torch.load(run / "checkpoints" / f"stage1_fold{fold + 1}" / "best.ckpt", weights_only=True)
         twin = Surrogate.load(run / "artifact.pt")
-        twin.load_state_dict({k.removeprefix("surrogate."): v for k, v in best["state_dict"].items()})
+        weights = {**best["state_dict"], **best["callbacks"]["WeightAverage"]["average"]}
+        twin.load_state_dict({k.removeprefix("surrogate."): v for k, v in weights.items()})
         rows = batch.trajectory % 2 == fold
         with torch.no_grad():
             own = twin.model.stages[0](*twin.normalised(batch.history[rows], batch.parameters[rows]))

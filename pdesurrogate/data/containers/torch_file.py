@@ -72,9 +72,7 @@ class TorchContainer(ArraysAlone):
         if self._touched > MAPPED_BYTES:
             self._load()
         tensor = self._tensors[name]
-        part = np.asarray(
-            tensor[full(selection, tensor.shape)]
-        )  # a view of the mapping: whoever keeps it copies it
+        part = np.asarray(tensor[full(selection, tensor.shape)])  # a view: whoever keeps it copies it
         self._touched += part.nbytes
         return part
 
