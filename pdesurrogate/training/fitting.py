@@ -86,8 +86,9 @@ class Fitting:
         trainer = self._trainer(module, average, stage, epochs)
         watch(self.loggers, surrogate.model, self.config["trainer"]["log_every"])
         resumed = str(last) if last is not None and last.is_file() else None
-        kind, batch_size = self.config["model"]["kind"], self.config["data"].get("batch_size", 1)
-        advice = explain_out_of_memory(surrogate.model, kind, data.grid, batch_size)
+        advice = explain_out_of_memory(
+            surrogate.model, self.config["model"]["kind"], data.grid, data.batch_size
+        )
         with advice, explain_lost_process(self.signals.go_on):
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         best: Any = trainer.checkpoint_callback

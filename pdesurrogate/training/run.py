@@ -22,7 +22,7 @@ from ..launch import leave_to_launcher, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.staged import Staged
-from ..registry import check_options, did_you_mean, load_plugins
+from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
@@ -78,7 +78,11 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
+    check_numbers("optim", Optimisation, config["optim"])
     optimisation = Optimisation(**config["optim"])
+    check_options("boosting", Boosting, config.get("boosting", {}))
+    boosting = Boosting(**config.get("boosting", {}))
+    _require_validation(config["trainer"], boosting)
     group_size = region_parallel_size(config["trainer"])
     data = open_data(
         config["data"],
@@ -95,9 +99,6 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     if isinstance(loss, AmplitudeLoss):
         loss.check(surrogate.model, unroll)
     resumed = _resumed_folder(config, surrogate)
-    check_options("boosting", Boosting, config.get("boosting", {}))
-    boosting = Boosting(**config.get("boosting", {}))
-    _require_validation(config["trainer"], boosting)
     capture = _captures(config["trainer"])
     boosting.check(surrogate.model, unroll, data, capture)
     if config["trainer"].get("compile", False):
