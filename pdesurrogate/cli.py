@@ -17,7 +17,7 @@ from typing import Any
 
 from .allocator import keep_freed_memory
 from .interruption import Interrupted
-from .launch import propose_run_id, run_id, set_run_id, was_restarted
+from .launch import has_run_id, propose_run_id, run_id, set_run_id, was_restarted
 from .registry import did_you_mean
 from .submission import explain_submission, submission_overrides
 from .version import __version__
@@ -216,25 +216,27 @@ def _prepare_arguments(command: str) -> None:
         from omegaconf import OmegaConf
 
         earlier = [str(o) for o in OmegaConf.to_container(OmegaConf.load(saved)) or []]
-        kept = [o for o in earlier if o.split("=", 1)[0] not in {"resume", *given}]
         place = folder.resolve()
         is_of_a_sweep = (place.parent / "multirun.yaml").is_file()
         set_run_id(place.parent.name if is_of_a_sweep else place.name)
         where = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
-        alone = ["hydra.mode=RUN"] if is_of_a_sweep else []
-        sys.argv[1:] = [*kept, *sys.argv[1:], *where, *alone]
-    elif (
-        (name := given.get("run_id"))
-        and not was_restarted()
-        and (Path("runs") / name / "checkpoints").is_dir()
-    ):
-        raise ValueError(
-            f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
-        )
-    elif (sweep := given.get("sweep", "none")) != "none":
-        # The same command is the same sweep, and goes on where it stopped.
-        words = sorted(a for a in sys.argv[1:] if not a.startswith("-"))
-        propose_run_id(f"{sweep}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}")
+        # Of a sweep it goes on alone, and no study, which may have its score already, stops it.
+        alone = ["sweep=none", "pruning=null"] if is_of_a_sweep else []
+        new = [*sys.argv[1:], *where, *alone]
+        replaced = {"resume"} | {o.split("=", 1)[0] for o in new}
+        sys.argv[1:] = [*(o for o in earlier if o.split("=", 1)[0] not in replaced), *new]
+    else:
+        if (sweep := given.get("sweep", "none")) != "none":
+            # The same command is the same sweep, and goes on where it stopped.
+            words = sorted(a for a in sys.argv[1:] if not a.startswith("-"))
+            propose_run_id(f"{sweep}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}")
+        name = given.get("run_id") or ("" if has_run_id() else run_id())
+        only_shows = any(a.startswith("-") and a not in ("-m", "--multirun") for a in sys.argv[1:])
+        is_new = bool(name) and not only_shows and not was_restarted()
+        if is_new and (Path("runs") / name / "checkpoints").is_dir():
+            raise ValueError(
+                f"runs/{name} already holds a run. Go on with it by resume=runs/{name}, or choose another run_id."
+            )
     sys.argv[1:] += submission_overrides(command, sys.argv[1:], conf_dir())
 
 

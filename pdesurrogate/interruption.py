@@ -13,7 +13,12 @@ from .registry import did_you_mean
 
 log = logging.getLogger(__name__)
 
-SIGNALS = [s.name for s in signal.valid_signals() if isinstance(s, signal.Signals)]
+SIGNALS = [
+    s.name
+    for s in signal.valid_signals()
+    if isinstance(s, signal.Signals) and s.name not in ("SIGKILL", "SIGSTOP")
+]
+"""Those that a process can answer."""
 
 
 class Interrupted(SystemExit):
@@ -50,7 +55,7 @@ class StopSignals:
         received: number of the signal that asks for an end; 0 for none.
 
     Raises:
-        ValueError: if there is no such signal.
+        ValueError: if there is no such signal, or no process can answer it.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class StopSignals:
     ) -> None:
         if preemption is not None and preemption not in SIGNALS:
             raise ValueError(
-                f"trainer.preemption_signal is {preemption!r}, and there is no such signal here."
+                f"trainer.preemption_signal is {preemption!r}, which is no signal that a process can answer here."
                 f"{did_you_mean(str(preemption), SIGNALS)} Give a name such as SIGUSR1, or null for none."
             )
         self.go_on = go_on

@@ -16,7 +16,7 @@ def run_id() -> str:
     It comes from ``PDESURROGATE_RUN_ID``, SLURM, torchrun, or is new; the choice is left in the
     environment, from which processes started later inherit it.
     """
-    if _RUN_ID not in os.environ:
+    if not has_run_id():
         slurm, elastic = os.environ.get("SLURM_JOB_ID"), os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if slurm:
             step = os.environ.get("SLURM_STEP_ID", "0")  # a script may call srun several times
@@ -31,6 +31,11 @@ def run_id() -> str:
             identifier = f"{time.strftime('%Y%m%d-%H%M%S')}-{suffix}"
         set_run_id(identifier)
     return os.environ[_RUN_ID]
+
+
+def has_run_id() -> bool:
+    """Return whether this process was told its run by the one that started it, or has found it already."""
+    return _RUN_ID in os.environ
 
 
 def set_run_id(identifier: str) -> None:

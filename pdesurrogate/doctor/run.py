@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
-from ..registry import check_options, load_plugins
+from ..registry import check_numbers, check_options, load_plugins
 from ..training import UNROLLS
 from ..training.optimisation import Optimisation
 from ..training.region_parallel import region_parallel_size
@@ -90,6 +90,7 @@ def _look_at_options(config: Mapping[str, Any]) -> list[Finding]:
 
     def optimisation() -> None:
         check_options("optim", Optimisation, config["optim"])
+        check_numbers("optim", Optimisation, config["optim"])
         Optimisation(**config["optim"])
 
     found = refusals("optimiser", optimisation) + refusals(

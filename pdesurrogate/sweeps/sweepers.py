@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from ..launch import rank_and_size
 from .study import Study, choice, interval
 from .summary import FAILED, FINISHED, Outcome, read_summary, summary_text, write_summary
 
@@ -53,10 +54,10 @@ class RankedSweeper(BasicSweeper):
         overrides = list(last.values())
         if not any(o.is_sweep_override() for o in overrides):
             return super().sweep(arguments)  # one run, which a launcher takes elsewhere
-        if "LOCAL_RANK" in os.environ:
+        if "LOCAL_RANK" in os.environ or rank_and_size()[1] > 1:
             raise ValueError(
                 "a sweep starts the processes of its runs itself. Start it once, by python train.py, rather than as "
-                "several processes by torchrun."
+                "several processes by torchrun or srun."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config(), self.folder / "multirun.yaml")

@@ -49,9 +49,13 @@ class KeepLast(Checkpoint):
     """
 
     def __init__(self, folder: Path, minutes: float, steps: int | None, signals: StopSignals) -> None:
-        if steps is not None and steps < 1:
+        if steps is not None and (type(steps) is not int or steps < 1):
             raise ValueError(
-                f"trainer.checkpoint_steps is {steps}; give a positive number, or null for none."
+                f"trainer.checkpoint_steps is {steps!r}; give a positive number, or null for none."
+            )
+        if not isinstance(minutes, int | float) or not minutes >= 0:
+            raise ValueError(
+                f"trainer.checkpoint_minutes is {minutes!r}; give a number from 0, after every step, upwards."
             )
         self.path = folder / LAST
         self._interval = 60.0 * minutes

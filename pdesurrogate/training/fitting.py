@@ -31,7 +31,7 @@ from .region_parallel import RegionParallel, region_parallel_size
 from .skipped_steps import StopAfterSkippedSteps
 from .stages import Fitted
 from .throughput import Throughput
-from .weight_average import WeightAverage
+from .weight_average import WeightAverage, validated_weights
 
 MONITOR = "valid/relative_l2"
 CHECKPOINTS = "checkpoints"
@@ -86,14 +86,14 @@ class Fitting:
         trainer = self._trainer(module, average, stage, epochs)
         watch(self.loggers, surrogate.model, self.config["trainer"]["log_every"])
         resumed = str(last) if last is not None and last.is_file() else None
-        kind, batch_size = self.config["model"]["kind"], self.config["data"].get("batch_size", 1)
-        advice = explain_out_of_memory(surrogate.model, kind, data.grid, batch_size)
+        advice = explain_out_of_memory(
+            surrogate.model, self.config["model"]["kind"], data.grid, data.batch_size
+        )
         with advice, explain_lost_process(self.signals.go_on):
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         best: Any = trainer.checkpoint_callback
         trainer.strategy.barrier("best checkpoint written")
-        checkpoint = read_plain(best.best_model_path)
-        weights = checkpoint["state_dict"] if average is None else average.weights_of(checkpoint)
+        weights = validated_weights(read_plain(best.best_model_path))
         prefix = "surrogate."
         surrogate.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items()})
         return Fitted(float(best.best_model_score), trainer.global_step, trainer.strategy.root_device)
@@ -178,6 +178,7 @@ def ignore_advice() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
         "The .srun. command is available.*",  # SLURM is installed, and this is no job
         ".*smaller than the logging interval.*",  # small sets have short epochs
+        ".*callbacks used to create the checkpoint need to be provided.*",  # resumed without the average of weights
         ".*LeafSpec.* is deprecated.*",  # inside Lightning, with torch's newer trees
         r".*module\(s\) in eval mode at the start of training.*",  # stages that are not trained
         ".*was configured so validation will run at the end of the training epoch.*",

@@ -90,8 +90,8 @@ def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> s
         ValueError: if the strategy cannot train this model, or for a time that is not positive.
     """
     minutes, strategy = trainer.get("timeout_minutes", 10), trainer["strategy"]
-    if not minutes > 0:
-        raise ValueError(f"trainer.timeout_minutes is {minutes}; give a positive time.")
+    if not isinstance(minutes, int | float) or not minutes > 0:
+        raise ValueError(f"trainer.timeout_minutes is {minutes!r}; give a positive time.")
     timeout = timedelta(minutes=minutes)
     if strategy == "fsdp":
         require_shardable(model, name)
@@ -100,7 +100,9 @@ def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> s
 
 
 def _require_devices(trainer: Mapping[str, Any]) -> None:
-    devices, accelerator = trainer["devices"], trainer["accelerator"]
+    devices, nodes, accelerator = trainer["devices"], trainer["num_nodes"], trainer["accelerator"]
+    if type(nodes) is not int or nodes < 1:
+        raise ValueError(f"trainer.num_nodes is {nodes!r}; give the number of machines.")
     wanted = devices if isinstance(devices, list) else []
     is_count = isinstance(devices, int) and not isinstance(devices, bool) and (devices > 0 or devices == -1)
     if not (is_count or devices == "auto" or (wanted and all(isinstance(d, int) and d >= 0 for d in wanted))):

@@ -22,7 +22,7 @@ from ..launch import leave_to_launcher, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.staged import Staged
-from ..registry import check_options, did_you_mean, load_plugins
+from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..version import __version__
 from . import UNROLLS
@@ -78,7 +78,11 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
+    check_numbers("optim", Optimisation, config["optim"])
     optimisation = Optimisation(**config["optim"])
+    check_options("boosting", Boosting, config.get("boosting", {}))
+    boosting = Boosting(**config.get("boosting", {}))
+    _require_validation(config["trainer"], boosting)
     group_size = region_parallel_size(config["trainer"])
     data = open_data(
         config["data"],
@@ -95,8 +99,6 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     if isinstance(loss, AmplitudeLoss):
         loss.check(surrogate.model, unroll)
     resumed = _resumed_folder(config, surrogate)
-    check_options("boosting", Boosting, config.get("boosting", {}))
-    boosting = Boosting(**config.get("boosting", {}))
     capture = _captures(config["trainer"])
     boosting.check(surrogate.model, unroll, data, capture)
     if config["trainer"].get("compile", False):
@@ -205,6 +207,22 @@ def _require_precision(precision: Any) -> None:
         raise ValueError(
             f"trainer.precision is {precision!r}.{did_you_mean(str(precision), PRECISIONS)} Allowed: "
             f"{', '.join(PRECISIONS)}; Fourier transforms have no half precision on every grid."
+        )
+
+
+def _require_validation(trainer: Mapping[str, Any], boosting: Boosting) -> None:
+    """Refuse a training that ends before its first validation, which decides what weights are kept.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    every, epochs = trainer["validate_every"], min(boosting.epochs or [trainer["max_epochs"]])
+    if type(every) is not int or every < 1:
+        raise ValueError(f"trainer.validate_every is {every!r}; give a whole number of epochs, at least 1.")
+    if isinstance(epochs, int) and 0 <= epochs < every:
+        raise ValueError(
+            f"trainer.validate_every is {every} and training ends after {epochs} epochs, before the first validation. "
+            "The best weights are chosen by it: validate more often or train longer."
         )
 
 

@@ -89,17 +89,21 @@ class WeightAverage(lightning.Callback):
         """Take the average of a checkpoint."""
         self._step, self._average = state_dict["step"], dict(state_dict["average"])
 
-    def weights_of(self, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the weights of a checkpoint with the average of those that were trained."""
-        average: dict[str, Tensor] = checkpoint["callbacks"][self.state_key]["average"]
-        return {**checkpoint["state_dict"], **average}
-
     @torch.no_grad()
     def _exchange(self, module: lightning.LightningModule) -> None:
         for name, weight in _trained(module).items():
             kept = weight.clone()
             weight.copy_(self._average[name])
             self._average[name].copy_(kept)
+
+
+def validated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint as they were validated: with the average, if there was one then.
+
+    A run may be resumed with another ``optim.ema``, and its best weights are those of before.
+    """
+    state = checkpoint["callbacks"].get(WeightAverage.__qualname__, {})
+    return {**checkpoint["state_dict"], **state.get("average", {})}
 
 
 def _trained(module: lightning.LightningModule) -> dict[str, Tensor]:

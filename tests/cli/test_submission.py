@@ -6,6 +6,7 @@ import pickle
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,22 @@ def test_a_job_that_is_queued_again_may_go_on_in_the_folder_of_its_name(
         _prepare_arguments("train")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     _prepare_arguments("train")
+
+
+def test_a_second_training_of_a_batch_script_does_not_write_over_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "slurm-7" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for arguments in ([], ["run_id=slurm-7"]):
+        set_only(monkeypatch, SLURM_JOB_ID=7)
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(ValueError, match="runs/slurm-7 already holds a run"):
+            _prepare_arguments("train")
+    for arguments in (["run_id=other"], ["--help"]):
+        set_only(monkeypatch, SLURM_JOB_ID=7)
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        _prepare_arguments("train")
 
 
 def test_a_signal_that_was_answered_is_left_to_the_handler_that_stood_before() -> None:

@@ -3,10 +3,12 @@
 import csv
 import math
 import os
+import shutil
 import sys
 from types import ModuleType
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from pdesurrogate import cli
 from pdesurrogate.sweeps.study import Study, interval
@@ -185,17 +187,42 @@ def test_a_run_that_breaks_stops_no_other_and_is_told_at_the_end(command, traine
         assert [row["state"] for row in csv.DictReader(file)] == ["finished", "failed"]
 
 
-def test_a_sweep_of_several_processes_is_started_by_one(command, trainer, capsys, monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
+@pytest.mark.parametrize(
+    "started", [{"LOCAL_RANK": "1"}, {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}]
+)
+def test_a_sweep_of_several_processes_is_started_by_one(command, trainer, capsys, monkeypatch, started):
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         command(*LR)
     assert "a sweep starts the processes of its runs itself" in capsys.readouterr().err
     assert trainer.asked == []
 
 
-def test_a_run_of_a_sweep_is_resumed_alone(command, trainer, capsys, tmp_path, monkeypatch):
-    folder, _ = command("--multirun", "sweep=lr", "optim.lr=1e-4,1e-3", "model.width=2")
+@pytest.mark.parametrize("sweep", [("sweep=lr", "optim.lr=1e-4,1e-3"), ("sweep=optuna", *THREE_TRIALS)])
+def test_a_run_of_a_sweep_is_resumed_alone(command, trainer, monkeypatch, sweep):
+    if sweep[0] == "sweep=optuna":
+        pytest.importorskip("optuna")
+    folder, rows = command(*sweep)
+    before = trainer.asked[1]
+    quiet = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+    monkeypatch.setattr(sys, "argv", ["train.py", f"resume=runs/{folder.name}/1", *quiet])
+    cli.run("train")
+    after = trainer.asked[len(rows) :]
+    asked = {"resume": f"runs/{folder.name}/1", "pruning": None}  # a study has its score already
+    assert after == [before | asked]
+
+
+def test_a_run_of_an_array_of_jobs_is_resumed_as_a_job(command, monkeypatch):
+    folder, _ = command("sweep=lr", "optim.lr=1e-4,1e-3")
+    saved = folder / "1" / ".hydra" / "overrides.yaml"
+    saved.write_text(f"{saved.read_text()}- cluster=slurm\n")
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     monkeypatch.setattr(sys, "argv", ["train.py", f"resume=runs/{folder.name}/1"])
     cli._prepare_arguments("train")
-    assert {"sweep=lr", "optim.lr=0.001", "hydra.mode=RUN"} <= set(sys.argv)
-    assert os.environ["PDESURROGATE_RUN_ID"] == folder.name
+    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+        config = compose("train", overrides=sys.argv[1:], return_hydra_config=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    assert config.hydra.sweeper.params is None
+    assert (config.hydra.sweep.dir, config.hydra.sweep.subdir) == (f"runs/{folder.name}/1", ".")
+    assert config.optim.lr == 1e-3

@@ -151,6 +151,13 @@ def test_only_the_scheduler_s_warning_has_the_job_queued_again_with_the_old_hand
     assert calls == [old]
 
 
-def test_an_unknown_signal_is_refused_with_the_nearest_name(compose_train):
-    with pytest.raises(ValueError, match=r"preemption_signal is 'SIGUSR'.* Did you mean 'SIGUSR"):
-        train(compose_train("trainer.preemption_signal=SIGUSR"))
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("SIGUSR", r"'SIGUSR'.* Did you mean 'SIGUSR"),
+        ("SIGKILL", "'SIGKILL', which is no signal that a process can"),
+    ],
+)
+def test_a_signal_that_cannot_be_answered_is_refused(compose_train, name, sentence):
+    with pytest.raises(ValueError, match=rf"preemption_signal is {sentence}"):
+        train(compose_train(f"trainer.preemption_signal={name}"))

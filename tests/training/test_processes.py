@@ -26,6 +26,7 @@ TWO = {**ALONE, "devices": 2, "strategy": "ddp"}
         ({"devices": 0}, 4, r"trainer.devices is 0; give their number, a list"),
         ({"devices": []}, 4, r"trainer.devices is \[\]; give their number"),
         ({"devices": "two"}, 4, r"trainer.devices is 'two'; give their number"),
+        ({"num_nodes": "two"}, 4, r"trainer.num_nodes is 'two'; give the number of machines"),
         ({"strategy": "fsdp"}, 4, r"shares the weights out over processes, and .* is 1. Use more devices"),
         (
             {"devices": 2, "strategy": "fsdp", "region_parallel": 2},

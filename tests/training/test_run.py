@@ -287,6 +287,34 @@ def test_an_offline_wandb_run_needs_no_account_and_holds_every_metric(compose_tr
     assert f"data-{checksum[:12]}" in artifact.aliases
 
 
+@pytest.mark.parametrize(
+    ("every", "sentence"),
+    [("3", "is 3 and training ends after 2 epochs"), ("0", "is 0; give a whole number")],
+)
+def test_a_training_without_a_validation_is_refused_before_it_starts(
+    compose_train, tmp_path, every, sentence
+):
+    with pytest.raises(ValueError, match=rf"trainer\.validate_every {sentence}"):
+        train(compose_train(f"trainer.validate_every={every}"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optim.ema=long", r"optim: ema is 'long'; it must be a number or null"),
+        ("optim.max_skipped=null", r"optim: max_skipped is None; it must be a whole number"),
+        ("trainer.timeout_minutes=null", r"trainer\.timeout_minutes is None; give a positive time"),
+        ("trainer.checkpoint_steps=1.5", r"trainer\.checkpoint_steps is 1\.5; give a positive number"),
+        ("trainer.checkpoint_minutes=-1", r"trainer\.checkpoint_minutes is -1; give a number from 0"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_what_is_no_number_is_refused(compose_train, override, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train(compose_train(override))
+
+
 def test_a_resumed_run_and_no_other_has_the_identifier_of_before(tmp_path):
     first = wandb_id(tmp_path / "a")
     assert wandb_id(tmp_path / "a") == first

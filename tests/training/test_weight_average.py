@@ -77,6 +77,19 @@ def test_the_average_resumes_bit_for_bit_inside_an_epoch(compose_train, tmp_path
     assert equal(*(Surrogate.load(run / "artifact.pt").state_dict() for run in (whole, parts)))
 
 
+@pytest.mark.parametrize(("first", "then"), [("null", "0.6"), ("0.6", "null")])
+def test_a_run_resumed_with_another_average_keeps_the_weights_that_were_validated(
+    compose_train, tmp_path, first, then
+):
+    run, batch = tmp_path / "run", "data.batch_size=20"
+    score = train(compose_train(batch, f"optim.ema={first}"))
+    assert train(compose_train(batch, f"optim.ema={then}", f"resume={run}")) == score
+    best = read(run, "best.ckpt")
+    validated = best["state_dict"] | (average_of(best) if first != "null" else {})
+    saved = Surrogate.load(run / "artifact.pt").state_dict()
+    assert equal(saved, {k.removeprefix("surrogate."): v for k, v in validated.items()})
+
+
 class OneWeight(lightning.LightningModule):
     def __init__(self):
         super().__init__()
