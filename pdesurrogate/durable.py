@@ -37,11 +37,8 @@ def durable_write(path: str | Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: str | Path) -> None:
     """Remove from a folder and those in it what writes that were killed have left; only for its sole writer."""
-    for leftover in list(Path(folder).rglob(".*.*[0-9].tmp")):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    for leftover in Path(folder).rglob(".*.*[0-9].tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -327,4 +327,5 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    return value
+    # Readers give numbers of NumPy, which are floats to Python and foreign to files that hold plain types.
+    return value.item() if isinstance(value, np.generic) else value

@@ -58,7 +58,7 @@ def command(monkeypatch, tmp_path, trainer):
         for name in ("PDESURROGATE_RUN_ID", "HYDRA_FULL_ERROR"):
             monkeypatch.setenv(name, "")
             monkeypatch.delenv(name)
-        quiet = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *quiet])
         cli.run("train")
         (folder,) = (tmp_path / "runs").iterdir()
@@ -205,7 +205,7 @@ def test_a_run_of_a_sweep_is_resumed_alone(command, trainer, monkeypatch, sweep)
         pytest.importorskip("optuna")
     folder, rows = command(*sweep)
     before = trainer.asked[1]
-    quiet = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     monkeypatch.setattr(sys, "argv", ["train.py", f"resume=runs/{folder.name}/1", *quiet])
     cli.run("train")
     after = trainer.asked[len(rows) :]

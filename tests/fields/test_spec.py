@@ -77,6 +77,12 @@ def test_any_spec_comes_back_from_json_unchanged(lengths, dt, names):
     assert back.mismatches(spec) == []
 
 
+def test_numbers_of_numpy_become_plain_ones():
+    spec = DataSpec((Field("u"),), (Axis("x", np.float64(2.0), offset=np.float64(0.5)),), np.float64(0.1))
+    axis = spec.to_dict()["axes"][0]
+    assert {type(spec.to_dict()["dt"]), type(axis["length"]), type(axis["offset"])} == {float}
+
+
 def test_static_fields_are_told_apart_and_come_back_from_json():
     bed = Field("bed", "m", is_static=True)
     spec = SPEC.replace(fields=(SMOKE, bed, VELOCITY))

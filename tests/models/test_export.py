@@ -19,15 +19,15 @@ def sizes():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("configuration", ["fno", "tfno, joint", "tfno, cp"])
+@pytest.mark.parametrize("kind", ["fno", "tfno, joint", "tfno, cp"])
 def test_a_program_is_real_and_forecasts_on_grids_and_batches_that_it_has_not_seen(
-    configuration, plane, build_model, sample_windows, sizes, as_users_run
+    kind, plane, build_model, sample_windows, sizes, as_users_run
 ):
-    model, inputs = build_model(configuration, plane), sample_windows(plane, grid=GRIDS[0])
-    exported = torch.export.export(model, inputs, dynamic_shapes=sizes, strict=False)
-    values = [node.meta.get("val") for node in exported.graph.nodes]
+    model, inputs = build_model(kind, plane), sample_windows(plane, grid=GRIDS[0])
+    graph = torch.export.export(model, inputs, dynamic_shapes=sizes, strict=False)
+    values = [node.meta.get("val") for node in graph.graph.nodes]
     assert not any(isinstance(value, torch.Tensor) and value.is_complex() for value in values)
-    program = exported.module()
+    program = graph.module()
     for batch, grid in enumerate(GRIDS, start=1):
         others = sample_windows(plane, batch=batch, grid=grid)
         torch.testing.assert_close(program(*others), model(*others), rtol=1e-4, atol=1e-5)
