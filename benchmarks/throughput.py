@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,6 @@ def main(words: Sequence[str]) -> None:
     options = parse_options(ThroughputOptions, words)
     device = choose_device(options.device, "")
     keep_freed_memory()
-    for name in ("lightning.pytorch", "lightning.fabric", "pdesurrogate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     settings = {
         "threads": torch.get_num_threads(),
         "clock": "wall",
@@ -82,7 +81,7 @@ def main(words: Sequence[str]) -> None:
     record = Record("throughput", title, words, settings)
     phases: dict[str, Any] = {}
     for data in [options.data] if options.data else DATA:
-        with tempfile.TemporaryDirectory() as folder:
+        with _quiet(), tempfile.TemporaryDirectory() as folder:
             phases[data] = _measured(data, Path(folder), options, device)
         for cache, row in phases[data].items():
             wait = row["data wait"]
@@ -93,6 +92,20 @@ def main(words: Sequence[str]) -> None:
     record.add("phases", phases)
     if options.name:
         print(f"written to {record.write(options.name).name}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let trainings say nothing but errors."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pdesurrogate")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _measured(data: str, folder: Path, options: ThroughputOptions, device: torch.device) -> dict[str, Any]:

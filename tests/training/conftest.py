@@ -12,6 +12,7 @@ import pytest
 from pdesurrogate.cli import conf_dir
 from pdesurrogate.data.store import StoreWriter
 from pdesurrogate.fields import Axis, DataSpec, Field
+from pdesurrogate.fields.spherical.grid import spherical_axes
 
 SPEC = DataSpec(
     fields=(Field("tracer", units="kg m-3"),),
@@ -21,6 +22,8 @@ SPEC = DataSpec(
 )
 GRID = (16, 16)
 NUM_FRAMES = 6
+SPHERE = SPEC.replace(axes=spherical_axes(), geometry="sphere")
+SPHERE_SIZES = {"train": 8, "valid": 2, "test": 1}
 
 
 def travelling_waves(seed: int, num: int) -> np.ndarray:
@@ -39,24 +42,38 @@ def travelling_waves(seed: int, num: int) -> np.ndarray:
     return frames.astype(np.float32)
 
 
-@pytest.fixture(scope="session")
-def wave_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("waves")
-    for seed, (split, num) in enumerate({"train": 8, "valid": 3, "test": 3}.items()):
-        times = np.arange(NUM_FRAMES) * SPEC.dt
-        attributes = {"solver": "exact", "seed": seed}
+def write_splits(root: Path, spec: DataSpec, splits: dict[str, np.ndarray]) -> Path:
+    """Write trajectories ``(num, time, channel, *space)``, one array a split."""
+    for seed, (split, trajectories) in enumerate(splits.items()):
         with StoreWriter(
             root / f"{split}.h5",
-            spec=SPEC,
-            grid=GRID,
-            num_trajectories=num,
-            times=times,
-            attributes=attributes,
+            spec=spec,
+            grid=trajectories.shape[3:],
+            num_trajectories=len(trajectories),
+            times=np.arange(trajectories.shape[1]) * spec.dt,
+            attributes={"solver": "exact", "seed": seed},
         ) as writer:
-            for i, frames in enumerate(travelling_waves(seed, num)):
+            for i, frames in enumerate(trajectories):
                 writer.write(i, frames, np.zeros(0, np.float32))
             writer.finish()
     return root
+
+
+@pytest.fixture(scope="session")
+def wave_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = {"train": 8, "valid": 3, "test": 3}
+    waves = {split: travelling_waves(seed, num) for seed, (split, num) in enumerate(sizes.items())}
+    return write_splits(tmp_path_factory.mktemp("waves"), SPEC, waves)
+
+
+@pytest.fixture(scope="session")
+def sphere_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise on a sphere."""
+    rng = np.random.default_rng(0)
+    noise = {
+        split: rng.normal(size=(num, 3, 1, 8, 16)).astype(np.float32) for split, num in SPHERE_SIZES.items()
+    }
+    return write_splits(tmp_path_factory.mktemp("sphere"), SPHERE, noise)
 
 
 Compose = Callable[..., dict[str, Any]]

@@ -69,21 +69,23 @@ SMALL_OPTIONS = {
     "unet": ("width=4", "multipliers=[1,2]", "num_blocks=1"),
     "gfno": ("width=3", "num_modes=6", "depth=2", "group=p4m"),
     "mgtfno": ("base=fno", "base_options={width: 4, depth: 2, num_modes: 4}"),
+    "sfno": ("width=4", "depth=1", "max_degree=5"),
+    "lsno": ("width=4", "depth=1", "max_degree=5", "cutoff=0.8", "encoder_cutoff=0.5"),
 }
 """Options for the suite's speed; a model without an entry runs with its defaults."""
 STAGED = {"specboost", "ensemble"}
 """A longer run has longer stages from the first on, so that a shorter one is no part of it; see test_stages.py."""
-RESUMED = [
-    kind
-    for kind in MODELS.names()
-    if kind not in {"persistence", "neuralop"} | STAGED and "plane" in MODELS.get(kind).geometries
-]
+RESUMED = [kind for kind in MODELS.names() if kind not in {"persistence", "neuralop"} | STAGED]
 
 
 @pytest.mark.parametrize("kind", RESUMED)
-def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(kind, compose_train, tmp_path):
+def test_resuming_between_epochs_equals_no_interruption_bit_for_bit(
+    kind, compose_train, sphere_store, tmp_path
+):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     terms = [f"model={kind}", *(f"++model.{option}" for option in SMALL_OPTIONS.get(kind, ()))]
+    if "plane" not in MODELS.get(kind).geometries:
+        terms += [f"data.root={sphere_store}", "data.grid=null"]
     # A constant schedule, so that the first half does not depend on the length of the run.
     terms += ["optim.schedule=constant", "optim.warmup=0"]
     train(compose_train("trainer.max_epochs=4", *terms, run_dir=whole))
