@@ -13,7 +13,8 @@ For instance, of an ``.npz`` file with ``omega`` (time, x, y)::
 
 - ``fields``: by name; ``array`` (the field's name by default), ``units``, ``kind``, ``components`` of a vector with
   ``arrays``, one for each, or with one array that has the axis ``component``; ``file`` (or ``files``) beside the
-  path, where it is another one; ``axes`` of its own; ``static: true``. A text alone is the array's name.
+  path, where it is another one; ``axes`` of its own; ``static: true``; ``faces: true`` for a vector whose components
+  live on the lower faces of cells. A text alone is the array's name.
 - ``axes``: of the arrays, in the file's order: ``sample``, ``time``, ``component``, those of ``space``, or
   ``name=index`` to fix one. Not needed where the file names dimensions (netCDF, zarr, xarray); ``dimensions``
   translates those that have other names.
@@ -61,6 +62,7 @@ FIELD_KEYS = (
     "components",
     "axes",
     "static",
+    "faces",
     "long_name",
     "component",
 )
@@ -187,6 +189,7 @@ def _field(owner: str, name: str, facts: Any) -> FieldLayout:
         components,
         str(facts.get("long_name", "")),
         bool(facts.get("static", False)),
+        bool(facts.get("faces", False)),
     )
     axes = facts.get("axes")
     return FieldLayout(

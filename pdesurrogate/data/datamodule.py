@@ -40,7 +40,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         stride: stored frames from one frame of a window to the next; the time step grows by this factor.
         grid: points along each axis at which to load; one number for all axes if the stored grid has
             equal sizes; None for the stored grid.
-        regrid: how to reach that grid: ``"auto"``, ``"stride"`` or ``"spectral"`` (see `Regridded`).
+        regrid: how to reach that grid: ``"auto"``, ``"stride"``, ``"cells"`` or ``"spectral"`` (see `Regridded`).
         batch_size: windows of one batch over all ranks together.
         num_workers: processes that read ahead when the split is not held in memory; 0 for a thread.
         cache: where each split is held on the loading grid: ``"gpu"``, on the GPU that trains, which then cuts windows

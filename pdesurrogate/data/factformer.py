@@ -116,6 +116,7 @@ def _smoke(files: Sequence[Path], dt: float | None) -> ArrayTrajectories:
                 kind="vector",
                 components=("x", "y", "z"),
                 long_name="velocity, each component on the lower faces of cells along its axis",
+                is_on_faces=True,
             ),
         ),
         axes=tuple(Axis(name, 8.0, "wall", offset=0.5) for name in "zyx"),

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..fields.regridding import can_resample
 from ..models.equivariance import Step
 from .certificates import Certificate, certify
-from .contenders import Native, can_resample
+from .contenders import Native
 from .plan import Plan
 from .reference import MOST_TRAJECTORIES, Reference, find_reference, solver_curve, twin_errors
 from .resolution import Transfer, transfer

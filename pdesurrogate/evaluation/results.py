@@ -77,7 +77,7 @@ class Evaluation:
         scores: one per grid and contender, grids in ascending order, contenders in table order.
         costs: of the surrogates.
         cases: worst, median and best trajectory of the main surrogate on its training grid.
-        regridding: how the truth came to each grid: "native", "stride" or "spectral".
+        regridding: how the truth came to each grid: "native", "stride", "cells" or "spectral".
         config: of this evaluation.
         provenance: facts by section, for the report's last table.
         transfers: what sampling alone does to the surrogates on other grids.

@@ -32,6 +32,7 @@ from .local_operator import local_operator
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_linear, pointwise_map, pointwise_mlp
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
+from .recomputation import recomputed
 from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
 from .rotary import positions, random_directions, rotary_frequencies, rotate, wave_features
@@ -114,6 +115,7 @@ __all__ = [
     "pointwise_mlp",
     "positions",
     "random_directions",
+    "recomputed",
     "rotary_frequencies",
     "rotate",
     "spectral_analysis",

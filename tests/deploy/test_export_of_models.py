@@ -55,7 +55,6 @@ REASONS = {
     "localno": "an integral kernel has more taps on a finer grid",
     "lsno": "tables of Legendre functions",
     "sfno": "tables of Legendre functions",
-    "mgtfno": "No ONNX function found for <built-in function round>",
 }
 """What models say that take one grid only; all others take any."""
 REFUSALS = {"neuralop": "its weights are complex numbers"}
