@@ -186,6 +186,14 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         fitted = Normaliser.fit(statistics, torch.from_numpy(parameters), increments)
         return fitted.symmetrised(self.augmentation.action)
 
+    def planned_on(self, device: torch.device) -> int:
+        """Return the bytes of the train and valid splits that a training will hold on a device, beside its own.
+
+        Raises:
+            ValueError: if ``cache="gpu"`` and they do not fit.
+        """
+        return self._held.planned_on(device, [s for s in ("train", "valid") if s in self.dataset.splits])
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
         epoch, next_batch = 0, 0
@@ -215,9 +223,14 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             )
         log.warning("resuming with other batches than the run was started with: %s", "; ".join(differences))
 
-    def _sampling(self) -> dict[str, int]:
+    def _sampling(self) -> dict[str, Any]:
         num_windows = len(self._indices["train"]) if "train" in self._indices else 0
-        return {"seed": self.seed, "batch_size": self.batch_size, "num_windows": num_windows}
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "num_windows": num_windows,
+            **self.augmentation.settings,
+        }
 
     def _position(self) -> tuple[int, int] | None:
         """Return (epoch, training batches done in it) as counted by a fit in progress, else None.

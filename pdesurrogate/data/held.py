@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -73,6 +73,19 @@ class HeldSplits:
             place = "read from file" if frames is None else f"held in the memory of {_name(frames.device)}"
             log.info("%s, %.0f MiB: %s", self._what(split), self._bytes(split) / 2**20, place)
         return windows
+
+    def planned_on(self, device: torch.device, splits: Iterable[str]) -> int:
+        """Return the bytes that splits will take on a device that computes and holds nothing yet.
+
+        Raises:
+            ValueError: if the device is to hold them and cannot.
+        """
+        total = 0
+        for split in splits:
+            needed = total + self._bytes(split)
+            if fits_on_device(self.cache, device, needed, 0, self._what(split)):
+                total = needed
+        return total
 
     def trajectories(self, split: str) -> Iterator[Float[Tensor, "time channel *space"]]:
         """Yield all frames of one trajectory of a split after the other, on the host."""
