@@ -186,6 +186,19 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         fitted = Normaliser.fit(statistics, torch.from_numpy(parameters), increments)
         return fitted.symmetrised(self.augmentation.action)
 
+    def require_validation(self) -> None:
+        """Refuse to train without a split that chooses which weights are kept.
+
+        Raises:
+            ValueError: saying what to do.
+        """
+        if "valid" not in self.dataset.splits:
+            raise ValueError(
+                f"data set {self.dataset.name!r} has no split 'valid'; it has {', '.join(self.dataset.splits)}. The "
+                "best weights are chosen by validation: keep trajectories for it, by data.valid where the source has "
+                "that option, else by data.split={rule: trajectory, train: 0.8, valid: 0.1, test: 0.1}."
+            )
+
     def planned_on(self, device: torch.device) -> int:
         """Return the bytes of the train and valid splits that a training will hold on a device, beside its own.
 
