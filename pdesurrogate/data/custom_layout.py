@@ -20,7 +20,8 @@ For instance, of an ``.npz`` file with ``omega`` (time, x, y)::
   translates those that have other names.
 - ``space``: ``boundary`` (periodic, wall, open), and either ``coordinates``, an array, or ``length`` and perhaps
   ``origin`` and ``offset``; ``nodes`` of latitudes; ``units``.
-- ``time``: ``dt``, or ``coordinates``, an array; ``units``.
+- ``time``: ``dt``, or ``coordinates``, an array, perhaps of numbers of steps with the length of one as ``scale``, a
+  number or the name of an array; ``units``.
 - ``parameters``: by name; a number, or the name of an array or attribute.
 - ``frames``: which of the file's frames, ``crop``: ``{axis: [start, stop]}``; ``geometry``, ``equation``.
 """
@@ -67,7 +68,7 @@ FIELD_KEYS = (
     "component",
 )
 SPACE_KEYS = ("length", "origin", "offset", "boundary", "coordinates", "units", "nodes", "descending")
-TIME_KEYS = ("dt", "coordinates", "units", "start")
+TIME_KEYS = ("dt", "coordinates", "scale", "units", "start")
 COMPONENT = "component"
 ALIASES = {
     "latitude": "lat",

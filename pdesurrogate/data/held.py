@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .loader import Windows
+from .memory import ranks_here
 from .placement import fits_on_device, fits_on_host
 from .trajectories import Trajectories
 from .windows import WindowIndex
@@ -48,7 +48,7 @@ class HeldSplits:
             ValueError: if the host is to hold them and cannot.
         """
         if split not in self._windows:
-            needed = self._bytes(split) * _ranks_here()  # each has its own copy
+            needed = self._bytes(split) * ranks_here()  # each has its own copy
             frames = self._load(split, HOST) if fits_on_host(self.cache, needed, self._what(split)) else None
             self._windows[split] = Windows(self._sources[split], self._indices[split], frames)
         return self._windows[split]
@@ -119,11 +119,3 @@ class HeldSplits:
 
 def _name(device: torch.device) -> str:
     return "the host" if device.type == "cpu" else str(device)
-
-
-def _ranks_here() -> int:
-    """Return how many ranks run on this machine."""
-    if (count := os.environ.get("LOCAL_WORLD_SIZE")) is not None:
-        return int(count)
-    is_group = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if is_group else 1

@@ -96,4 +96,8 @@ def against_solver(plan: Plan, reference: Reference | str, scores: Sequence[Scor
     own = next(s for s in at_home if s.contender.role == "main").one_step[HEADLINE]
     size = float(own.per_sample().mean())
     twin = twin_errors(reference, home, plan.horizon, size) if 0 < size < 1 else None
-    return {"solver": solver_curve(reference, stored, home, plan.horizon, enough), "twin": twin}
+    return {
+        "solver": solver_curve(reference, stored, home, plan.horizon, enough),
+        "solver_knows_more": not reference.generator.has_whole_states,
+        "twin": twin,
+    }

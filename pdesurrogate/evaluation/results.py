@@ -84,6 +84,7 @@ class Evaluation:
         certificates: properties of the surrogates on their training grid.
         ensembles: scatter of the contenders that have members, on the training grid.
         solver: runs of the data's solver on coarse grids and finer ones; empty where there is none.
+        solver_knows_more: whether the solver started from states of which frames hold a part.
         twin: by how much two solutions part that differ by the surrogate's error of one step; None where unknown.
         why_no_solver: the reason, in a sentence.
     """
@@ -102,6 +103,7 @@ class Evaluation:
     certificates: Sequence[Certificate] = ()
     ensembles: Sequence[EnsembleScore] = ()
     solver: Sequence[SolverRun] = ()
+    solver_knows_more: bool = False
     twin: MetricTable | None = None
     why_no_solver: str = ""
 

@@ -46,6 +46,7 @@ from .spherical_disco import SphericalDisco
 from .tensor_decompositions import decompose
 from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 from .tracing import needs_plain_operations
+from .turned import channels_first, channels_last
 
 __all__ = [
     "BACKENDS",
@@ -86,6 +87,8 @@ __all__ = [
     "available_backends",
     "axial_integral",
     "axis_means",
+    "channels_first",
+    "channels_last",
     "check_backend",
     "check_coordinates",
     "check_factorisation",
