@@ -8,6 +8,7 @@ and of a component of velocity. Static fields of the window, a forcing among the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,15 @@ class Augmentation:
         if not shift:
             self.periodic = []
         self.spec, self.grid, self.seed = spec, tuple(grid), seed
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the draws depend on beside epoch and window, plain types."""
+        return {
+            "augment.group": self.group.name,
+            "augment.shift": bool(self.periodic),
+            "augment.seed": self.seed,
+        }
 
     @property
     def changes_windows(self) -> bool:

@@ -159,11 +159,21 @@ class _Look:
             raise ValueError(
                 f"{self.files[0]}: {name} has {len(times)} entries for {self.sizes.get(TIME, 1)} frames."
             )
+        times = times * self._number(facts.get("scale", 1.0))
         attributes = self._container("").attributes(str(name))
         if "units" not in facts:
             units = found or str(attributes.get("units", "1")).split(" since ")[0]
         chosen = times[list(numbers)]
         return even_step(self.files[0], chosen, facts.get("dt")), float(chosen[0]), units
+
+    def _number(self, value: Any) -> float:
+        """Return a number of the layout, or the one that an array of the file holds."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        numbers = self._read(str(value)).ravel()
+        if len(numbers) != 1:
+            raise ValueError(f"{self.files[0]}: {value} holds {len(numbers)} numbers where one is meant.")
+        return float(numbers[0])
 
     def parameters(self, count: int) -> np.ndarray:
         """Return the parameters of the file's trajectories, ``(trajectory, parameter)``."""

@@ -13,13 +13,15 @@ For instance, of an ``.npz`` file with ``omega`` (time, x, y)::
 
 - ``fields``: by name; ``array`` (the field's name by default), ``units``, ``kind``, ``components`` of a vector with
   ``arrays``, one for each, or with one array that has the axis ``component``; ``file`` (or ``files``) beside the
-  path, where it is another one; ``axes`` of its own; ``static: true``. A text alone is the array's name.
+  path, where it is another one; ``axes`` of its own; ``static: true``; ``faces: true`` for a vector whose components
+  live on the lower faces of cells. A text alone is the array's name.
 - ``axes``: of the arrays, in the file's order: ``sample``, ``time``, ``component``, those of ``space``, or
   ``name=index`` to fix one. Not needed where the file names dimensions (netCDF, zarr, xarray); ``dimensions``
   translates those that have other names.
 - ``space``: ``boundary`` (periodic, wall, open), and either ``coordinates``, an array, or ``length`` and perhaps
   ``origin`` and ``offset``; ``nodes`` of latitudes; ``units``.
-- ``time``: ``dt``, or ``coordinates``, an array; ``units``.
+- ``time``: ``dt``, or ``coordinates``, an array, perhaps of numbers of steps with the length of one as ``scale``, a
+  number or the name of an array; ``units``.
 - ``parameters``: by name; a number, or the name of an array or attribute.
 - ``frames``: which of the file's frames, ``crop``: ``{axis: [start, stop]}``; ``geometry``, ``equation``.
 """
@@ -61,11 +63,12 @@ FIELD_KEYS = (
     "components",
     "axes",
     "static",
+    "faces",
     "long_name",
     "component",
 )
 SPACE_KEYS = ("length", "origin", "offset", "boundary", "coordinates", "units", "nodes", "descending")
-TIME_KEYS = ("dt", "coordinates", "units", "start")
+TIME_KEYS = ("dt", "coordinates", "scale", "units", "start")
 COMPONENT = "component"
 ALIASES = {
     "latitude": "lat",
@@ -187,6 +190,7 @@ def _field(owner: str, name: str, facts: Any) -> FieldLayout:
         components,
         str(facts.get("long_name", "")),
         bool(facts.get("static", False)),
+        bool(facts.get("faces", False)),
     )
     axes = facts.get("axes")
     return FieldLayout(

@@ -40,7 +40,7 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         stride: stored frames from one frame of a window to the next; the time step grows by this factor.
         grid: points along each axis at which to load; one number for all axes if the stored grid has
             equal sizes; None for the stored grid.
-        regrid: how to reach that grid: ``"auto"``, ``"stride"`` or ``"spectral"`` (see `Regridded`).
+        regrid: how to reach that grid: ``"auto"``, ``"stride"``, ``"cells"`` or ``"spectral"`` (see `Regridded`).
         batch_size: windows of one batch over all ranks together.
         num_workers: processes that read ahead when the split is not held in memory; 0 for a thread.
         cache: where each split is held on the loading grid: ``"gpu"``, on the GPU that trains, which then cuts windows
@@ -186,6 +186,27 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         fitted = Normaliser.fit(statistics, torch.from_numpy(parameters), increments)
         return fitted.symmetrised(self.augmentation.action)
 
+    def require_validation(self) -> None:
+        """Refuse to train without a split that chooses which weights are kept.
+
+        Raises:
+            ValueError: saying what to do.
+        """
+        if "valid" not in self.dataset.splits:
+            raise ValueError(
+                f"data set {self.dataset.name!r} has no split 'valid'; it has {', '.join(self.dataset.splits)}. The "
+                "best weights are chosen by validation: keep trajectories for it, by data.valid where the source has "
+                "that option, else by data.split={rule: trajectory, train: 0.8, valid: 0.1, test: 0.1}."
+            )
+
+    def planned_on(self, device: torch.device) -> int:
+        """Return the bytes of the train and valid splits that a training will hold on a device, beside its own.
+
+        Raises:
+            ValueError: if ``cache="gpu"`` and they do not fit.
+        """
+        return self._held.planned_on(device, [s for s in ("train", "valid") if s in self.dataset.splits])
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
         epoch, next_batch = 0, 0
@@ -215,9 +236,14 @@ class TrajectoryDataModule(lightning.LightningDataModule):
             )
         log.warning("resuming with other batches than the run was started with: %s", "; ".join(differences))
 
-    def _sampling(self) -> dict[str, int]:
+    def _sampling(self) -> dict[str, Any]:
         num_windows = len(self._indices["train"]) if "train" in self._indices else 0
-        return {"seed": self.seed, "batch_size": self.batch_size, "num_windows": num_windows}
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "num_windows": num_windows,
+            **self.augmentation.settings,
+        }
 
     def _position(self) -> tuple[int, int] | None:
         """Return (epoch, training batches done in it) as counted by a fit in progress, else None.

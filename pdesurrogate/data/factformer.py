@@ -36,7 +36,7 @@ TURBULENCE = ("prs.npy", "vx.npy", "vy.npy", "vz.npy")
 def factformer(
     path: str,
     train: int | None = None,
-    valid: int = 0,
+    valid: int | None = None,
     test: int | None = None,
     dt: float | None = None,
     split: Mapping[str, Any] | None = None,
@@ -48,8 +48,9 @@ def factformer(
     Args:
         path: the ``.npy`` file of Kolmogorov flow, the folder of smoke, or that of turbulence.
         train: trajectories that train; None for the authors' 100 (Kolmogorov), 2000 (smoke), 1000 (turbulence), or
-            five sixths of what there is if it is less.
-        valid: trajectories after those that validate; the authors have none.
+            five sixths of what there is if it is less, without those that validate.
+        valid: trajectories after those that validate; None for a tenth of the authors' training trajectories, who
+            validate on none.
         test: trajectories at the end that test; None for the authors' 20, 200, 100, or what is left.
         dt: time between frames; None for the authors': 1/32, 0.75, and 1 for turbulence.
         split: another rule, see `splits.divided`.
@@ -72,8 +73,10 @@ def factformer(
 
     def rule(total: int) -> Partition:
         tested = test if test is not None else min(usual[1], total // 6)
-        trained = train if train is not None else min(usual[0], total - tested) - valid
-        return first_and_last(total, trained, valid, tested, owner=str(path))
+        usually_trained = min(usual[0], total - tested)
+        validated = valid if valid is not None else max(1, usually_trained // 10)
+        trained = train if train is not None else usually_trained - validated
+        return first_and_last(total, trained, validated, tested, owner=str(path))
 
     return divided(folder.stem, whole, split, rule, {"path": str(path), "format": "FactFormer"})
 
@@ -116,6 +119,7 @@ def _smoke(files: Sequence[Path], dt: float | None) -> ArrayTrajectories:
                 kind="vector",
                 components=("x", "y", "z"),
                 long_name="velocity, each component on the lower faces of cells along its axis",
+                is_on_faces=True,
             ),
         ),
         axes=tuple(Axis(name, 8.0, "wall", offset=0.5) for name in "zyx"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .loader import Windows
+from .memory import ranks_here
 from .placement import fits_on_device, fits_on_host
 from .trajectories import Trajectories
 from .windows import WindowIndex
@@ -48,7 +48,7 @@ class HeldSplits:
             ValueError: if the host is to hold them and cannot.
         """
         if split not in self._windows:
-            needed = self._bytes(split) * _ranks_here()  # each has its own copy
+            needed = self._bytes(split) * ranks_here()  # each has its own copy
             frames = self._load(split, HOST) if fits_on_host(self.cache, needed, self._what(split)) else None
             self._windows[split] = Windows(self._sources[split], self._indices[split], frames)
         return self._windows[split]
@@ -73,6 +73,19 @@ class HeldSplits:
             place = "read from file" if frames is None else f"held in the memory of {_name(frames.device)}"
             log.info("%s, %.0f MiB: %s", self._what(split), self._bytes(split) / 2**20, place)
         return windows
+
+    def planned_on(self, device: torch.device, splits: Iterable[str]) -> int:
+        """Return the bytes that splits will take on a device that computes and holds nothing yet.
+
+        Raises:
+            ValueError: if the device is to hold them and cannot.
+        """
+        total = 0
+        for split in splits:
+            needed = total + self._bytes(split)
+            if fits_on_device(self.cache, device, needed, 0, self._what(split)):
+                total = needed
+        return total
 
     def trajectories(self, split: str) -> Iterator[Float[Tensor, "time channel *space"]]:
         """Yield all frames of one trajectory of a split after the other, on the host."""
@@ -106,11 +119,3 @@ class HeldSplits:
 
 def _name(device: torch.device) -> str:
     return "the host" if device.type == "cpu" else str(device)
-
-
-def _ranks_here() -> int:
-    """Return how many ranks run on this machine."""
-    if (count := os.environ.get("LOCAL_WORLD_SIZE")) is not None:
-        return int(count)
-    is_group = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if is_group else 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 
 def available_memory(root: Path = Path("/")) -> int | None:
     """Return the bytes that can be allocated without swapping, None where it cannot be told.
@@ -18,6 +20,16 @@ def available_memory(root: Path = Path("/")) -> int | None:
     bounds = [_machine(root), *_control_groups(root)]
     known = [bound for bound in bounds if bound is not None]
     return max(0, min(known)) if known else None
+
+
+def ranks_here() -> int:
+    """Return how many ranks run on this machine, each of which has its own copy of what it holds."""
+    if (count := os.environ.get("LOCAL_WORLD_SIZE")) is not None:
+        return int(count)
+    is_group = torch.distributed.is_available() and torch.distributed.is_initialized()
+    size = torch.distributed.get_world_size() if is_group else 1
+    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) if "SLURM_STEP_ID" in os.environ else 1
+    return -(-size // nodes)
 
 
 def _machine(root: Path) -> int | None:

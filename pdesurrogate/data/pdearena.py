@@ -157,6 +157,7 @@ def _flow(files: Sequence[Path], pool: ContainerPool) -> ArrayTrajectories:
                 kind="vector",
                 components=("x", "y"),
                 long_name="velocity, each component on the lower faces of cells along its axis",
+                is_on_faces=True,
             ),
         ),
         axes=tuple(Axis(name, LENGTH, "wall", offset=0.5) for name in "yx"),

@@ -156,6 +156,7 @@ def _layout(
         kind="vector",
         components=("x", "y", "z"),
         long_name="velocity in cells a frame, each component on the lower faces of cells along its axis",
+        is_on_faces=True,
     )
     axes = tuple(Axis(name, float(n), "open", offset=0.5) for name, n in zip("zyx", shape[:3], strict=True))
     spec = DataSpec((density, velocity), axes, 1.0, equation="a real plume of smoke in air, reconstructed")

@@ -268,6 +268,8 @@ def _fields(
             known: dict[str, Any] = {key: str(facts[key]) for key in ("units", "long_name") if key in facts}
             if rank == 0 and facts.get("kind") == "pseudoscalar":
                 known["kind"] = "pseudoscalar"
+            if rank == 1 and facts.get("is_on_faces", False):
+                known["is_on_faces"] = True
             fields += [dataclasses.replace(field, **known) for field in own]
             slots += found
     if not fields:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
-from pdesurrogate.fields import fourier
-from pdesurrogate.fields.spherical.grid import spherical_grid
-from pdesurrogate.fields.spherical.resampling import resample_sphere
+from pdesurrogate.fields.regridding import can_resample, kept_points, regrid
 
 from .trajectories import Trajectories, check_frames, frames_into
+
+METHODS = ("auto", "stride", "cells", "spectral")
+"""What `Regridded` can be told."""
 
 
 class Subset:
@@ -146,14 +146,16 @@ class Strided:
         return hashlib.sha256(f"{self.base.checksum()} every {self.stride}".encode()).hexdigest()
 
 
-Regridding = Literal["auto", "stride", "spectral"]
-
-
 class Regridded:
     """The same trajectories on a grid that is at most as fine as the stored one.
 
-    - ``"stride"`` keeps every k-th point: the exact values, aliased where the field is not resolved.
-      Each stored size must be a multiple of the wanted one.
+    Values are those at the coarse grid's own points, as the axes of the spec place them.
+
+    - ``"stride"`` keeps every k-th point: the exact values, aliased where the field is not resolved. Each stored size
+      must be a multiple of the wanted one, on axes of cell centres an odd one: the centre of an even number of cells
+      is none of theirs.
+    - ``"cells"`` takes means over cells, on axes of cell centres; any sizes. What finite volumes hold, and what adds up
+      to the same sums. Components that live on faces are interpolated between those.
     - ``"spectral"`` evaluates the trigonometric interpolant, on a sphere the sum of spherical harmonics, without the
       modes that the grid cannot carry; any sizes, periodic boxes and spheres only. Latitudes after a rule have no
       other way: those of a coarse grid are not among those of a fine one.
@@ -161,18 +163,19 @@ class Regridded:
     Args:
         base: where the trajectories come from.
         grid: points along each axis of space, in array order.
-        how: ``"auto"`` is spectral on periodic boxes and spheres, else stride.
+        how: ``"auto"`` is spectral on periodic boxes and spheres, means over cells on axes of cell centres, else
+            stride.
 
     Attributes:
-        method: what is done: ``"native"`` (grids are equal), ``"stride"`` or ``"spectral"``.
+        method: what is done: ``"native"`` (grids are equal), ``"stride"``, ``"cells"`` or ``"spectral"``.
 
     Raises:
         ValueError: if the grid is finer than the stored one or the method cannot reach it.
     """
 
-    def __init__(self, base: Trajectories, grid: Sequence[int], how: Regridding | str = "auto") -> None:
-        if how not in ("auto", "stride", "spectral"):
-            raise ValueError(f"regrid is {how!r}; allowed: 'auto', 'stride', 'spectral'.")
+    def __init__(self, base: Trajectories, grid: Sequence[int], how: str = "auto") -> None:
+        if how not in METHODS:
+            raise ValueError(f"regrid is {how!r}; allowed: {', '.join(map(repr, METHODS))}.")
         self.base = base
         self.grid = tuple(int(n) for n in grid)
         self.spec = base.spec
@@ -183,17 +186,8 @@ class Regridded:
 
     def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
         """Return the frames ``start`` to ``stop - 1`` of one trajectory on the new grid."""
-        stored = self.base.frames(trajectory, start, stop)
-        if self.method == "native":
-            return stored
-        if self.method == "spectral" and self._is_sphere:
-            old, new = (spherical_grid(self.spec, grid) for grid in (self.base.grid, self.grid))
-            return resample_sphere(torch.from_numpy(stored), self.spec.fields, old, new).numpy()
-        if self.method == "spectral":
-            return fourier.resample(torch.from_numpy(stored), self.grid).numpy()
-        points: list[Any] = [slice(None), slice(None)]
-        points += [slice(None, None, old // new) for old, new in zip(self.base.grid, self.grid, strict=True)]
-        return np.ascontiguousarray(stored[tuple(points)])
+        stored = torch.from_numpy(self.base.frames(trajectory, start, stop))
+        return regrid(stored, self.spec, self.grid, self.method).contiguous().numpy()
 
     def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray]) -> None:
         """Read the frames from ``start`` on, on the new grid, into arrays ``(channel, *space)``, one a frame."""
@@ -231,24 +225,55 @@ class Regridded:
             )
         if self.grid == stored:
             return "native"
-        is_spectral = self.spec.is_periodic or self._is_sphere
         if how == "auto":
-            how = "spectral" if is_spectral else "stride"
-        if how == "spectral" and not is_spectral:
+            return self._natural()
+        self._require(how)
+        return how
+
+    def _natural(self) -> str:
+        if can_resample(self.spec):
+            return "spectral"
+        if self._has_cells:
+            return "cells"
+        self._require("stride")
+        return "stride"
+
+    @property
+    def _has_cells(self) -> bool:
+        """Whether the axes along which the grids differ are of cell centres."""
+        pairs = zip(self.spec.axes, self.grid, self.base.grid, strict=True)
+        return self.spec.geometry == "plane" and all(
+            axis.offset == 0.5 for axis, new, old in pairs if new != old
+        )
+
+    def _require(self, how: str) -> None:
+        """Refuse a method that does not lead to the grid, and name one that does."""
+        stored, spec = self.base.grid, self.spec
+        if how == "spectral" and not can_resample(spec):
             raise ValueError(
-                f"spectral regridding needs periodic axes; the boundaries are {self.spec.boundaries}. Use "
-                "regrid=stride."
+                f"spectral regridding needs periodic axes; the boundaries are {spec.boundaries}. Use "
+                f"regrid={'cells' if self._has_cells else 'stride'}."
+            )
+        if how == "cells" and not self._has_cells:
+            raise ValueError(
+                f"regridding by means over cells needs axes of cell centres; the offsets of the axes "
+                f"{spec.axis_names} are {tuple(axis.offset for axis in spec.axes)}. Use "
+                f"regrid={'spectral' if can_resample(spec) else 'stride'}."
             )
         if how == "stride" and self._is_sphere:
             raise ValueError(
-                f"regridding by stride would keep latitudes of {stored[0]} {self.spec.axes[0].nodes} ones, and those "
+                f"regridding by stride would keep latitudes of {stored[0]} {spec.axes[0].nodes} ones, and those "
                 f"of {self.grid[0]} are others. Use regrid=spectral."
             )
-        if how == "stride" and any(old % new for new, old in zip(self.grid, stored, strict=True)):
-            divisors = [[n for n in range(1, old + 1) if old % n == 0] for old in stored]
-            raise ValueError(
-                f"regridding {stored} to {self.grid} by stride needs divisors of the stored sizes: "
-                f"{' x '.join(map(str, divisors))}."
-                + (" Or use regrid=spectral." if self.spec.is_periodic else "")
-            )
-        return how
+        if how == "stride":
+            reached = [
+                [n for n in range(1, old + 1) if kept_points(axis.lead, old, n)]
+                for axis, old in zip(spec.axes, stored, strict=True)
+            ]
+            if any(new not in sizes for new, sizes in zip(self.grid, reached, strict=True)):
+                others = ["spectral"] * can_resample(spec) + ["cells"] * self._has_cells
+                raise ValueError(
+                    f"regridding {stored} to {self.grid} by stride needs sizes whose points are among the stored ones: "
+                    f"{' x '.join(map(str, reached))}."
+                    + (f" Or use regrid={' or '.join(others)}." if others else "")
+                )

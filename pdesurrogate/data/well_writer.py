@@ -141,6 +141,8 @@ def _create_fields(file: h5py.File, split: Trajectories, dims: list[str]) -> lis
             long_name=field.long_name,
             kind=field.kind,
         )
+        if field.is_on_faces:
+            array.attrs["is_on_faces"] = True
         arrays.append(array)
     for group, names in zip(groups, named, strict=True):
         group.attrs["field_names"] = _names(names)

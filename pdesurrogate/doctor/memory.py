@@ -26,13 +26,19 @@ SHARE = 0.9
 def look_at_memory(config: Mapping[str, Any], data: TrajectoryDataModule) -> list[Finding]:
     """Return what a step of the chosen batch takes, measured, and whether that is there.
 
-    Steps on one and two samples are measured first. If the chosen batch would not fit by them, it is not tried.
+    Steps on one and two samples are measured first. If the chosen batch would not fit by them, it is not tried. What
+    the data will take of a GPU is not free for steps.
     """
     ranks = num_ranks(config["trainer"], os.environ)
     batch = max(1, int(config["data"].get("batch_size", 16)) // ranks)
     on_gpu = uses_gpu(config["trainer"]) and torch.cuda.is_available()
     here = 1 if on_gpu else devices_per_node(config["trainer"])
     free = torch.cuda.mem_get_info()[0] if on_gpu else available_memory()
+    if free is not None and on_gpu:
+        try:
+            free -= data.planned_on(torch.device("cuda"))
+        except ValueError as error:
+            return [problem("memory", str(error))]
     budget = None if free is None else int(SHARE * free / here)
     measured = probe(request(config, data, batch, budget, "cuda" if on_gpu else "cpu"))
     return [judge(measured, batch, budget, here, steps_per_epoch(data, config), config)]

@@ -13,6 +13,7 @@ from ..registry import check_numbers, check_options, load_plugins
 from ..training import UNROLLS
 from ..training.optimisation import Optimisation
 from ..training.region_parallel import region_parallel_size
+from ..training.stages import Boosting
 from .data_checks import look_at_data
 from .environment import look_at_environment, num_ranks
 from .findings import Finding, ok, problem, refusals, told
@@ -82,7 +83,9 @@ def _open(config: Mapping[str, Any]) -> TrajectoryDataModule:
     unroll = UNROLLS.build(
         config["unroll"]["kind"], **{k: v for k, v in config["unroll"].items() if k != "kind"}
     )
-    return open_data(config["data"], num_steps=unroll.num_steps, seed=config["seed"])
+    return open_data(
+        config["data"], num_steps=unroll.num_steps, seed=config["seed"], augment=config.get("augment")
+    )
 
 
 def _look_at_options(config: Mapping[str, Any]) -> list[Finding]:
@@ -93,9 +96,15 @@ def _look_at_options(config: Mapping[str, Any]) -> list[Finding]:
         check_numbers("optim", Optimisation, config["optim"])
         Optimisation(**config["optim"])
 
-    found = refusals("optimiser", optimisation) + refusals(
-        "processes", lambda: region_parallel_size(config["trainer"])
-    )
+    def boosting() -> None:
+        check_options("boosting", Boosting, config["boosting"])
+        Boosting(**config["boosting"])
+
+    found = [
+        *refusals("optimiser", optimisation),
+        *refusals("boosting", boosting),
+        *refusals("processes", lambda: region_parallel_size(config["trainer"])),
+    ]
     ranks = num_ranks(config["trainer"], os.environ)
     if config["data"].get("batch_size", 16) % ranks:
         found.append(

@@ -15,10 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..fields import DataSpec
-from ..fields.fourier import resample
-from ..fields.spherical.grid import spherical_grid
-from ..fields.spherical.resampling import resample_sphere
+from ..fields.regridding import can_resample, on_other_grid
 from ..models.specboost import SpecBoost
 from ..surrogate import Surrogate
 
@@ -140,21 +137,6 @@ class Coarse:
         restricted = on_other_grid(history[:, -self.history :], spec, self.training_grid)
         for frame in self.native.surrogate.rollout(restricted, parameters, steps):
             yield on_other_grid(frame, spec, grid)
-
-
-def can_resample(spec: DataSpec) -> bool:
-    """Return whether fields can be taken to other grids without error: on periodic boxes and on spheres."""
-    return spec.is_periodic or spec.geometry == "sphere"
-
-
-def on_other_grid(
-    frames: Float[Tensor, "*lead_and_space"], spec: DataSpec, grid: tuple[int, ...]
-) -> Float[Tensor, "*lead_and_grid"]:
-    """Return fields on another grid, by the waves or the spherical harmonics that it carries."""
-    if spec.geometry == "sphere":
-        old, new = (spherical_grid(spec, sizes) for sizes in (frames.shape[-2:], grid))
-        return resample_sphere(frames, spec.fields, old, new)
-    return resample(frames, grid)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ def _table(evaluation: Evaluation) -> str:
             "than the model over the same rollouts, from the same first frames, on the same device; its time step "
             "grows with the spacing. Not the grid of the data, which flatters every surrogate."
         )
+        if evaluation.solver_knows_more:
+            caption += (
+                " The solver has an advantage: frames hold a part of its state, and it starts from the whole of it, "
+                "which the surrogates have to infer."
+            )
     head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in heads)
     return captioned("table-9", caption, f"<tr>{head}</tr>", rows_of(evaluation, rows, columns))
 

@@ -53,6 +53,7 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
             }
             for run in evaluation.solver
         ],
+        "solver_knows_more": evaluation.solver_knows_more,
         "why_no_solver": evaluation.why_no_solver,
         "twin": evaluation.twin.to_dict() if evaluation.twin else None,
         "stability": [_stability(evaluation, s.contender) for s in _at_home(evaluation)],

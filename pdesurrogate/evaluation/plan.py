@@ -16,10 +16,11 @@ from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..data.store import DEFAULT_SPLITS
 from ..deploy.devices import choose_device
+from ..fields.regridding import can_resample
 from ..metrics import METRICS
 from ..registry import did_you_mean, load_plugins
 from ..surrogate import Surrogate
-from .contenders import PROTOCOLS, Contender, can_resample, line_up, native_of, runs_elsewhere
+from .contenders import PROTOCOLS, Contender, line_up, native_of, runs_elsewhere
 from .results import DEVIATIONS, HEADLINE
 from .tracking import check_tracking
 from .truth import Truth

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..fields.regridding import can_resample
 from ..models.equivariance import Step
 from .certificates import Certificate, certify
-from .contenders import Native, can_resample
+from .contenders import Native
 from .plan import Plan
 from .reference import MOST_TRAJECTORIES, Reference, find_reference, solver_curve, twin_errors
 from .resolution import Transfer, transfer
@@ -95,4 +96,8 @@ def against_solver(plan: Plan, reference: Reference | str, scores: Sequence[Scor
     own = next(s for s in at_home if s.contender.role == "main").one_step[HEADLINE]
     size = float(own.per_sample().mean())
     twin = twin_errors(reference, home, plan.horizon, size) if 0 < size < 1 else None
-    return {"solver": solver_curve(reference, stored, home, plan.horizon, enough), "twin": twin}
+    return {
+        "solver": solver_curve(reference, stored, home, plan.horizon, enough),
+        "solver_knows_more": not reference.generator.has_whole_states,
+        "twin": twin,
+    }

@@ -31,10 +31,10 @@ from ..data.split_files import differences
 from ..data.store import StoredTrajectories
 from ..data.trajectories import Trajectories
 from ..fields import DataSpec
+from ..fields.regridding import regrid
 from ..metrics import MetricTable, relative_l2
 from ..solvers import GENERATORS
 from ..solvers.generator import ContinuableGenerator, MarchedEquation
-from .contenders import on_other_grid
 from .cost import finish
 from .truth import Truth
 
@@ -220,7 +220,9 @@ def _run(reference: Reference, stored: Truth, home: Truth, grid: tuple[int, ...]
                 state = next(solution)
                 finish(home.device)
                 seconds.append(time.perf_counter() - begin)
-                found = _as_truth(reference.generator.seen(state, stored.grid), home, reference.spec)
+                found = regrid(
+                    reference.generator.seen(state, stored.grid), reference.spec, home.grid, home.regridding
+                )
                 distance = relative_l2(found[:, None], target[:, None], reference.spec).mean()
                 error = error + distance.cpu() / horizon
         except ValueError:
@@ -232,14 +234,6 @@ def _run(reference: Reference, stored: Truth, home: Truth, grid: tuple[int, ...]
         torch.stack(errors).double().nan_to_num(nan=math.inf),
         1e3 * statistics.median(seconds or [math.nan]),
     )
-
-
-def _as_truth(frame: Tensor, home: Truth, spec: DataSpec) -> Tensor:
-    """Return a frame on the stored grid as the truth on the surrogate's grid came from it."""
-    if home.regridding != "stride":
-        return on_other_grid(frame, spec, home.grid) if tuple(frame.shape[2:]) != home.grid else frame
-    steps = [n // m for n, m in zip(frame.shape[2:], home.grid, strict=True)]
-    return frame[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
 
 
 def coarsest_reaching(runs: Sequence[SolverRun], error: float) -> SolverRun | None:

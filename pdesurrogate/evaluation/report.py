@@ -239,6 +239,7 @@ def protocol(evaluation: Evaluation) -> list[str]:
     words = {
         "native": "as stored",
         "stride": "every k-th stored point",
+        "cells": "means over the stored cells",
         "spectral": "the stored field without the modes that the grid cannot carry",
     }
     truths = [f"{on_grid(grid)}: {words[evaluation.regridding[grid]]}" for grid in evaluation.grids]

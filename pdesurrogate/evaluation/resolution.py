@@ -22,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..fields import DataSpec
+from ..fields.regridding import can_resample, on_other_grid
 from ..metrics.norms import field_norms, ratio_to
-from .contenders import Native, can_resample, on_other_grid
+from .contenders import Native
 
 Grid = tuple[int, ...]
 

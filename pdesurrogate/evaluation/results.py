@@ -77,13 +77,14 @@ class Evaluation:
         scores: one per grid and contender, grids in ascending order, contenders in table order.
         costs: of the surrogates.
         cases: worst, median and best trajectory of the main surrogate on its training grid.
-        regridding: how the truth came to each grid: "native", "stride" or "spectral".
+        regridding: how the truth came to each grid: "native", "stride", "cells" or "spectral".
         config: of this evaluation.
         provenance: facts by section, for the report's last table.
         transfers: what sampling alone does to the surrogates on other grids.
         certificates: properties of the surrogates on their training grid.
         ensembles: scatter of the contenders that have members, on the training grid.
         solver: runs of the data's solver on coarse grids and finer ones; empty where there is none.
+        solver_knows_more: whether the solver started from states of which frames hold a part.
         twin: by how much two solutions part that differ by the surrogate's error of one step; None where unknown.
         why_no_solver: the reason, in a sentence.
     """
@@ -102,6 +103,7 @@ class Evaluation:
     certificates: Sequence[Certificate] = ()
     ensembles: Sequence[EnsembleScore] = ()
     solver: Sequence[SolverRun] = ()
+    solver_knows_more: bool = False
     twin: MetricTable | None = None
     why_no_solver: str = ""
 

@@ -45,7 +45,7 @@ class Truth:
 
     @property
     def regridding(self) -> str:
-        """How the stored fields came to this grid: "native", "stride" or "spectral"."""
+        """How the stored fields came to this grid: "native", "stride", "cells" or "spectral"."""
         source: Any = self.trajectories
         while not hasattr(source, "method") and hasattr(source, "base"):
             source = source.base

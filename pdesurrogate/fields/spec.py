@@ -41,11 +41,11 @@ class Field:
         kind: how it transforms. A ``"pseudoscalar"`` (2-D vorticity) changes sign under reflection;
             the components of a ``"vector"`` mix under rotation.
         components: axis names of a vector's components in channel order; empty for one channel.
-        long_name: a phrase for figures and file attributes. A component that lives on the lower faces of cells, as
-            those of the solver `Smoke` do, says so here: along its own axis it lies half a spacing below the axis's
-            coordinates, which are those of cell centres.
+        long_name: a phrase for figures and file attributes.
         is_static: whether it stays the same along a trajectory: a coefficient, a bed, a steady force. Such a
             field is given, not forecast: surrogates read it and carry it over, and nothing is scored on it.
+        is_on_faces: whether the components of a vector live on the lower faces of cells, as those of the solver `Smoke`
+            do: each lies, along its own axis, half a spacing below the axis's coordinates, which are those of centres.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Field:
     components: tuple[str, ...] = ()
     long_name: str = ""
     is_static: bool = False
+    is_on_faces: bool = False
 
     def __post_init__(self) -> None:
         _require_member(f"kind of field {self.name!r}", self.kind, FieldKind)
@@ -62,6 +63,16 @@ class Field:
                 f"field {self.name!r} of kind {self.kind!r} has components {self.components}; a vector "
                 "names one axis per component, other kinds name none."
             )
+        if self.is_on_faces and self.kind != "vector":
+            raise ValueError(
+                f"field {self.name!r} of kind {self.kind!r} is said to live on faces; only the components of a vector "
+                "do, each on those of its own axis."
+            )
+
+    @property
+    def face_axes(self) -> tuple[str | None, ...]:
+        """The axis on whose lower faces each channel lives; None for channels at the points themselves."""
+        return self.components if self.is_on_faces else (None,) * len(self.channel_names)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -111,6 +122,11 @@ class Axis:
                 f"length of axis {self.name!r} is {self.length}; it must be positive and finite: spacings, wavenumbers "
                 "and radii are measured by it."
             )
+
+    @property
+    def lead(self) -> float:
+        """Distance of an array's first point from the end of the domain beside it, in spacings; 0 for rules."""
+        return 1.0 - self.offset if self.is_descending and self.nodes is None else self.offset
 
     def coordinates(self, size: int) -> np.ndarray:
         """Return the ``size`` sample positions, float64; end points of periodic axes appear once."""
@@ -202,6 +218,11 @@ class DataSpec:
         return tuple(field.is_static for field in self.fields for _ in field.channel_names)
 
     @property
+    def face_axes(self) -> tuple[str | None, ...]:
+        """The axis on whose lower faces each channel lives; None for channels at the points themselves."""
+        return tuple(axis for field in self.fields for axis in field.face_axes)
+
+    @property
     def channel_units(self) -> tuple[str, ...]:
         """Units of all channels in order."""
         return tuple(field.units for field in self.fields for _ in field.channel_names)
@@ -267,6 +288,7 @@ class DataSpec:
             ("units", self.channel_units, other.channel_units),
             ("kinds of fields", self._kinds, other._kinds),
             ("static channels", self.static_channels, other.static_channels),
+            ("axes on whose faces channels live", self.face_axes, other.face_axes),
             ("axes", self.axis_names, other.axis_names),
             ("units of axes", self._axis_units, other._axis_units),
             ("boundaries", self.boundaries, other.boundaries),
@@ -291,8 +313,9 @@ class DataSpec:
         """Return plain types only (dict, list, str, float), fit for JSON and checkpoints."""
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         for field in plain["fields"]:
-            if not field["is_static"]:  # written only where it says something: older files have no such key
-                del field["is_static"]
+            for flag in ("is_static", "is_on_faces"):
+                if not field[flag]:  # written only where it says something: older files have no such key
+                    del field[flag]
         return plain
 
     @classmethod

@@ -32,6 +32,7 @@ from .local_operator import local_operator
 from .mode_products import mode_matmul, mode_multiply
 from .pointwise_mlp import PointwiseLinear, PointwiseMLP, pointwise_linear, pointwise_map, pointwise_mlp
 from .precision import PRECISIONS, check_precision, has_fast_bfloat16
+from .recomputation import recomputed
 from .region_share import AllRegions, RegionShare
 from .regions import RegionGrid, split_regions
 from .rotary import positions, random_directions, rotary_frequencies, rotate, wave_features
@@ -45,6 +46,7 @@ from .spherical_disco import SphericalDisco
 from .tensor_decompositions import decompose
 from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 from .tracing import needs_plain_operations
+from .turned import channels_first, channels_last
 
 __all__ = [
     "BACKENDS",
@@ -85,6 +87,8 @@ __all__ = [
     "available_backends",
     "axial_integral",
     "axis_means",
+    "channels_first",
+    "channels_last",
     "check_backend",
     "check_coordinates",
     "check_factorisation",
@@ -114,6 +118,7 @@ __all__ = [
     "pointwise_mlp",
     "positions",
     "random_directions",
+    "recomputed",
     "rotary_frequencies",
     "rotate",
     "spectral_analysis",

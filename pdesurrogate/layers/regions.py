@@ -138,12 +138,13 @@ def split_regions(
 
 def _inside(place: Tensor, size: int, boundary: str) -> Tensor:
     """Return the points of the box that stand for points anywhere on the axis."""
+    points = torch.full_like(place, size)  # exported programs know the size as a tensor alone
     if boundary == "periodic":
-        return place.remainder(size)
+        return place.remainder(points)
     if boundary == "wall":
-        image = place.remainder(2 * size)
-        return torch.minimum(image, 2 * size - 1 - image)
-    return place.clamp(0, size - 1)
+        image = place.remainder(2 * points)
+        return torch.minimum(image, 2 * points - 1 - image)
+    return torch.minimum(place.clamp_min(0), points - 1)
 
 
 def _low_pass_axis(u: Tensor, dim: int, stride: int, periodic: bool) -> Tensor:

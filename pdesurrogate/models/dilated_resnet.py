@@ -25,8 +25,10 @@ from ..layers import (
     BoundaryConv,
     append_coordinates,
     check_coordinates,
+    check_memory,
     fold_inputs,
     num_coordinate_channels,
+    recomputed,
     unfold_frames,
 )
 from ..registry import did_you_mean
@@ -53,6 +55,8 @@ class DilatedResNet(nn.Module):
         activation: ``"relu"`` or ``"gelu"``.
         coordinates: positions in space as channels, ``"none"``, ``"linear"`` or ``"periodic"``, see
             `pdesurrogate.layers.append_coordinates`.
+        memory: what the backward pass keeps: ``"speed"`` everything, ``"lean"`` and ``"minimal"`` what enters each
+            block, which is then computed twice. It changes memory and speed only.
 
     Raises:
         ValueError: if an option is out of range or the dimension is not 1, 2 or 3.
@@ -74,6 +78,7 @@ class DilatedResNet(nn.Module):
         dilations: Sequence[int] = (1, 2, 4, 8, 4, 2, 1),
         activation: str = "relu",
         coordinates: str = "none",
+        memory: str = "speed",
     ) -> None:
         super().__init__()
         require_geometry("dilated_resnet", spec, self.geometries)
@@ -88,8 +93,10 @@ class DilatedResNet(nn.Module):
                 f"Allowed: {', '.join(ACTIVATIONS)}."
             )
         check_coordinates(coordinates)
+        check_memory(memory)
         self.horizon, self.axes, self.axis_names = horizon, spec.axes, spec.axis_names
         self.coordinates, self.reach = coordinates, max(dilations)
+        self.recomputes = memory != "speed"
         if coordinates != "none":
             self.symmetries = frozenset()
         in_channels = history * spec.num_channels + spec.num_parameters
@@ -124,7 +131,7 @@ class DilatedResNet(nn.Module):
         self.check_grid(history.shape[3:])
         v = self.lift(append_coordinates(fold_inputs(history, parameters), self.axes, self.coordinates))
         for block in self.blocks:
-            v = block(v)
+            v = recomputed(block, v) if self.recomputes else block(v)
         return unfold_frames(self.project(v), self.horizon)
 
 

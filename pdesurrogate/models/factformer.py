@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..fields import DataSpec
 from ..fields.fourier.kept_tables import kept
@@ -39,6 +38,7 @@ from ..layers import (
     fold_inputs,
     positions,
     random_directions,
+    recomputed,
     rotary_frequencies,
     wave_features,
 )
@@ -309,7 +309,4 @@ class FactFormer(nn.Module):
 
     def _run(self, part: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Call a part of the model; under ``memory="minimal"`` only its input is kept for the backward pass."""
-        if self.memory != "minimal" or not torch.is_grad_enabled() or needs_plain_operations(inputs[0]):
-            return part(*inputs)
-        result: Tensor = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return result
+        return recomputed(part, *inputs) if self.memory == "minimal" else part(*inputs)

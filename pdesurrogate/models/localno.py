@@ -31,6 +31,7 @@ from ..layers import (
     LocalKernel,
     PlainKernel,
     PointwiseMLP,
+    check_memory,
     check_precision,
     filter_basis,
     joins_the_waves,
@@ -79,6 +80,8 @@ class LocalNO(nn.Module):
             `pdesurrogate.layers.append_coordinates`.
         padding: zeros appended to every axis that is not periodic, for the waves, as a fraction of its size. Local
             kernels see the domain alone, mirrored at walls and continued by its edge at open ends.
+        memory: what the backward pass keeps, ``"speed"``, ``"lean"`` or ``"minimal"``, see
+            `pdesurrogate.layers.fourier_layer`; it changes memory and speed only.
         precision: arithmetic inside, see `pdesurrogate.layers.precision`; local kernels are float32 under ``"bf16"``.
 
     Raises:
@@ -110,12 +113,14 @@ class LocalNO(nn.Module):
         channel_mlp: int | float = 0,
         coordinates: str = "none",
         padding: int | float = 0.0,
+        memory: str = "lean",
         precision: str = "full",
     ) -> None:
         super().__init__()
         require_geometry("localno", spec, self.geometries)
         require_at_least("localno", 1, width=width, depth=depth)
         require_at_least("localno", 0, channel_mlp=channel_mlp)
+        check_memory(memory)
         check_precision(precision)
         self.frame = OperatorFrame("localno", spec, history, horizon, "channels", coordinates, padding)
         self.num_modes = self.frame.modes_per_axis(num_modes)
@@ -125,9 +130,9 @@ class LocalNO(nn.Module):
         self.convergence = min((ORDERS[kind] for kinds in kinds_per_layer for kind in kinds), default=None)
 
         makers = _makers(spec, stencil, reference_grid, radius, basis, basis_shape)
-        engine = {"backend": "auto", "memory": "lean", "precision": precision}
-        outer = "full" if precision == "bf16" else precision
-        self.lift = PointwiseMLP(self.frame.in_channels, 2 * width, width, precision=outer)
+        engine = {"backend": "auto", "memory": memory, "precision": precision}
+        pointwise = {"memory": memory, "precision": "full" if precision == "bf16" else precision}
+        self.lift = PointwiseMLP(self.frame.in_channels, 2 * width, width, **pointwise)
         self.blocks = nn.ModuleList(
             LocalBlock(
                 width,
@@ -140,7 +145,7 @@ class LocalNO(nn.Module):
             )
             for i, kinds in enumerate(kinds_per_layer)
         )
-        self.project = PointwiseMLP(width, 2 * width, self.frame.out_channels, precision=outer)
+        self.project = PointwiseMLP(width, 2 * width, self.frame.out_channels, **pointwise)
 
     def check_grid(self, grid: Sequence[int]) -> None:
         """Refuse a grid that cannot carry the kept modes or the local kernels.

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..fields import Axis, DataSpec
 from ..layers import (
@@ -29,6 +29,7 @@ from ..layers import (
     append_coordinates,
     check_coordinates,
     num_coordinate_channels,
+    recomputed,
 )
 from ..registry import did_you_mean
 from . import MODELS
@@ -176,9 +177,7 @@ class MultiGrid(nn.Module):
             ValueError: if the regions do not divide the grid.
         """
         step = self.points // 2 if self.points % 2 == 0 else self.points
-        halos = tuple(
-            max(1, round(h * n / step)) * step if h > 0 else 0 for h, n in zip(self.halos, grid, strict=True)
-        )
+        halos = tuple(_whole_steps(h, n, step) for h, n in zip(self.halos, grid, strict=True))
         return RegionGrid(tuple(grid), self.counts, halos, tuple(axis.boundary for axis in self.axes))
 
     def forward(
@@ -216,11 +215,7 @@ class MultiGrid(nn.Module):
 
     def _alone(self, cut: RegionGrid, region: int, parameters: Tensor, *views: Tensor) -> Tensor:
         """Return one region's future; the backward pass keeps nothing of it but what it is cut from."""
-        own = range(region, region + 1)
-        if not torch.is_grad_enabled():
-            return self._futures(cut, own, parameters, *views)
-        future: Tensor = checkpoint(self._futures, cut, own, parameters, *views, use_reentrant=False)
-        return future
+        return recomputed(self._futures, cut, range(region, region + 1), parameters, *views)
 
     def _futures(self, cut: RegionGrid, own: range, parameters: Tensor, *views: Tensor) -> Tensor:
         """Return the future of some regions, ``(region, batch, horizon, channel, *region)``."""
@@ -298,6 +293,18 @@ def _checked_levels(levels: int, counts: Sequence[int]) -> int:
             f"{', '.join(map(str, counts))}. Use 0 to {most} levels here, or more regions."
         )
     return levels
+
+
+def _whole_steps(halo: float, points: int, step: int) -> int:
+    """Return the multiple of ``step`` next to a fraction of an axis, one step at least, in whole numbers throughout.
+
+    A grid whose size is not known yet, in an export, has no other arithmetic.
+    """
+    if halo == 0:
+        return 0
+    share = Fraction(halo).limit_denominator(10_000)
+    steps = (2 * share.numerator * points + share.denominator * step) // (2 * share.denominator * step)
+    return (steps + 1 // (1 + steps)) * step  # none becomes one, without a branch that a trace would settle
 
 
 def _multiple(base: nn.Module) -> int:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from ..fields import Axis, DataSpec
 from ..fields.fourier import RealWaves
 from ..fields.fourier.kept_tables import kept
-from ..layers import append_coordinates, fold_inputs
+from ..layers import append_coordinates, channels_first, channels_last, fold_inputs
 from ..layers.precision import products_in
 from ..registry import did_you_mean
 from . import MODELS
@@ -305,15 +305,14 @@ class T1Layer(nn.Module):
         batch, width = v.shape[-2:]
         ndim = len(self.shape)
         h = F.gelu(torch.bmm(v.flatten(0, ndim - 1), self.weight)).view(v.shape)
-        h = h.permute(ndim + 1, *range(ndim - 1), ndim, ndim - 1)  # (width, m_1, .., m_{d-1}, batch, m_d)
+        h = channels_first(h)  # (width, m_1, .., m_{d-1}, batch, m_d)
         for axis in range(ndim - 1):
             before = math.prod(self.shape[:axis])
             columns = h.reshape(width, before, self.shape[axis], -1)
             matrix = self.mixing[axis].transpose(1, 2)
             h = torch.bmm(matrix, columns[:, 0]) if axis == 0 else torch.matmul(matrix.unsqueeze(1), columns)
         h = torch.bmm(h.reshape(width, -1, self.shape[-1]), self.mixing[-1])
-        h = h.view(width, *self.shape[:-1], batch, self.shape[-1])
-        h = h.permute(*range(1, ndim), ndim + 1, ndim, 0)
+        h = channels_last(h.view(width, *self.shape[:-1], batch, self.shape[-1]))
         return torch.add(v if self.keep == 1 else self.keep * v, h)
 
 

@@ -26,8 +26,10 @@ from ..layers import (
     BoundaryConv,
     append_coordinates,
     check_coordinates,
+    check_memory,
     fold_inputs,
     num_coordinate_channels,
+    recomputed,
     unfold_frames,
 )
 from . import MODELS
@@ -52,6 +54,8 @@ class UNet(nn.Module):
         groups: groups of the normalisation; reduced to a divisor of the channels where needed.
         coordinates: positions in space as channels, ``"none"``, ``"linear"`` or ``"periodic"``, see
             `pdesurrogate.layers.append_coordinates`; needed where forcing or coefficients are fixed in space.
+        memory: what the backward pass keeps: ``"speed"`` everything, ``"lean"`` and ``"minimal"`` what enters each
+            residual block, which is then computed twice. It changes memory and speed only.
 
     Raises:
         ValueError: if an option is out of range or the dimension is not 1, 2 or 3.
@@ -71,6 +75,7 @@ class UNet(nn.Module):
         num_blocks: int = 2,
         groups: int = 8,
         coordinates: str = "none",
+        memory: str = "speed",
     ) -> None:
         super().__init__()
         require_geometry("unet", spec, self.geometries)
@@ -82,9 +87,11 @@ class UNet(nn.Module):
                 f"unet: multipliers are {list(multipliers)}; give positive numbers, finest grid first."
             )
         check_coordinates(coordinates)
+        check_memory(memory)
         self.horizon = horizon
         self.axes = spec.axes
         self.coordinates = coordinates
+        self.recomputes = memory != "speed"
         self.axis_names = spec.axis_names
         self.factor = 2 ** (len(multipliers) - 1)
         self.grids = f"multiple of {self.factor}"
@@ -147,12 +154,17 @@ class UNet(nn.Module):
         v = self.lift(v)
         skips = [v]
         for stage in self.down:
-            v = stage(v)
+            v = self._run(stage, v)
             skips.append(v)
-        v = self.middle(v)
+        for stage in self.middle:
+            v = self._run(stage, v)
         for stage in self.up:
-            v = stage(v) if isinstance(stage, Refine) else stage(torch.cat([v, skips.pop()], dim=1))
+            v = self._run(stage, v) if isinstance(stage, Refine) else self._run(stage, v, skips.pop())
         return unfold_frames(self.project(v), self.horizon)
+
+    def _run(self, stage: nn.Module, *inputs: Tensor) -> Tensor:
+        """Call a stage of the pyramid on the channels of its inputs together."""
+        return recomputed(_joined, stage, *inputs) if self.recomputes else _joined(stage, *inputs)
 
 
 class ResidualBlock(nn.Module):
@@ -187,6 +199,11 @@ class Refine(nn.Module):
     def forward(self, v: Float[Tensor, "batch channel *coarse"]) -> Float[Tensor, "batch channel *fine"]:
         """Return the field on the finer grid."""
         return self.conv(F.interpolate(v, scale_factor=2, mode="nearest"))
+
+
+def _joined(stage: nn.Module, *inputs: Tensor) -> Tensor:
+    output: Tensor = stage(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+    return output
 
 
 def _norm(groups: int, channels: int) -> nn.GroupNorm:

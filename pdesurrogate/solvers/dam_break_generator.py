@@ -15,11 +15,11 @@ from torch.nn.functional import avg_pool2d
 from pdesurrogate.fields import DataSpec
 from pdesurrogate.fields.spec import Boundary
 
+from ..fields.regridding import regrid_cells
 from . import GENERATORS
 from .generator import common_attributes
 from .option_checks import check_counts, check_grids, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
-from .regridding import regrid_cells
 from .shallow_water import PlanarShallowWater
 
 DRAWS = ("stream", "pdebench")
@@ -164,13 +164,17 @@ class DamBreakGenerator:
         if not self.has_whole_states:
             start = self.initial_state(indices).to(frame.device)
             *_, state = self._solver.frames(start, sorted({0.0, elapsed}))
-        return self._solver, regrid_cells(state, tuple(grid))
+        return self._solver, regrid_cells(state, tuple(grid), self._periodic)
 
     def seen(
         self, state: Float[Tensor, "batch variable *space"], grid: Sequence[int]
     ) -> Float[Tensor, "batch channel *grid"]:
         """Return the frame of a state on another grid: means over cells, or values between their centres."""
-        return regrid_cells(state[:, : self._num_channels], tuple(grid))
+        return regrid_cells(state[:, : self._num_channels], tuple(grid), self._periodic)
+
+    @property
+    def _periodic(self) -> list[bool]:
+        return [boundary == "periodic" for boundary in self._solver.boundaries]
 
     def _uniform(self, index: int) -> Float64[np.ndarray, " 4"]:
         if self._draw == "pdebench":

@@ -103,6 +103,7 @@ class Smoke:
                 kind="vector",
                 components=tuple("xyz"[: len(self.lengths)]),
                 long_name="velocity, each component on the lower faces of cells along its axis",
+                is_on_faces=True,
             ),
         )
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from pdesurrogate.fields import DataSpec, Parameter
 from pdesurrogate.registry import did_you_mean
 
+from ..fields.regridding import regrid_cells, regrid_faces
 from . import GENERATORS
 from .generator import common_attributes
 from .inflow import Inflow
 from .option_checks import check_counts, check_numbers, number_range, solver_dtype
 from .random_fields import stream_uniform
-from .regridding import regrid_cells, regrid_faces
 from .smoke import Order, Scheme, Smoke, Walls
 from .smoke_noise import SmokeNoise
 from .staggered import StaggeredBox, Top
@@ -195,7 +195,7 @@ class SmokeGenerator:
     def _regridded(
         self, frame: Float[Tensor, "batch channel *space"], grid: Sequence[int]
     ) -> Float[Tensor, "batch channel *grid"]:
-        """Return density and velocity on another grid, see `pdesurrogate.solvers.regridding`."""
+        """Return density and velocity on another grid, see `pdesurrogate.fields.regridding`."""
         grid = tuple(grid)
         if grid == tuple(frame.shape[2:]):
             return frame

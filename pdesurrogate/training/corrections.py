@@ -10,7 +10,6 @@ Qin et al. 2024, arXiv:2404.07200; the scale σ is ours (the paper says nothing 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.loader import Windows
-from ..data.memory import available_memory
+from ..data.memory import available_memory, ranks_here
 from ..fields import Batch
 from ..metrics import field_slices, relative_l2
 from ..models.specboost import SpecBoost
@@ -210,8 +209,7 @@ def fits(windows: Windows, surrogate: Surrogate, cache: str) -> bool:
     if cache == "none":
         return False
     history, _ = windows.batch([0]).tensors()[:2]
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    needed = 4 * len(windows) * surrogate.horizon * history[0, 0].numel() * ranks_here
+    needed = 4 * len(windows) * surrogate.horizon * history[0, 0].numel() * ranks_here()
     free = available_memory()
     held = cache == "ram" or (free is not None and needed <= free // 4)
     log.info(

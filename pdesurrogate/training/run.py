@@ -91,6 +91,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
         ranks_per_window=group_size,
         augment=config.get("augment"),
     )
+    data.require_validation()
     if isinstance(loss, RegionalLoss):
         loss.check_grid(data.grid, data.spec.axis_names)
     surrogate = build_surrogate(config, data)

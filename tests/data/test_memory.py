@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pdesurrogate.data.memory import available_memory
+import pytest
+import torch
+
+from pdesurrogate.data.memory import available_memory, ranks_here
 
 
 def machine(root: Path, *, groups: str = "") -> Path:
@@ -58,3 +61,17 @@ def test_a_limit_that_is_exceeded_leaves_nothing(tmp_path: Path) -> None:
     root = machine(tmp_path, groups="0::/\n")
     group(root / "sys/fs/cgroup", memory__max="1000", memory__current="2000")
     assert available_memory(root) == 0
+
+
+def test_ranks_here_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_STEP_ID", "SLURM_STEP_NUM_NODES"):
+        monkeypatch.delenv(name, raising=False)
+    assert ranks_here() == 1
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 6)
+    assert ranks_here() == 6
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+    assert ranks_here() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun knows better
+    assert ranks_here() == 4

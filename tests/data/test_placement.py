@@ -46,6 +46,27 @@ def test_gathered_and_streamed_batches_are_the_same_bit_for_bit(
             assert batch.future.is_contiguous()
 
 
+def test_what_a_gpu_will_hold_is_known_before_training(
+    torus_set: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = [torus_set.splits[name] for name in ("train", "valid")]
+    train, valid = (4 * s.num_trajectories * s.num_frames * s.grid[0] * s.grid[1] for s in splits)
+    monkeypatch.setattr(placement.torch.cuda, "is_available", lambda: True)
+    for cache, free, expected in (
+        ("auto", 2 * (train + valid), train + valid),
+        ("auto", 2 * train, train),  # both would take more than 60 %
+        ("auto", valid, 0),
+        ("gpu", train + valid, train + valid),
+        ("ram", 2 * (train + valid), 0),
+    ):
+        monkeypatch.setattr(placement, "_free_on", lambda device, free=free: free)
+        data = TrajectoryDataModule(torus_set, cache=cache)
+        assert data.planned_on(CUDA) == expected, (cache, free)
+    monkeypatch.setattr(placement, "_free_on", lambda device: train)
+    with pytest.raises(ValueError, match=r"cache=gpu needs .* for the valid split"):
+        TrajectoryDataModule(torus_set, cache="gpu").planned_on(CUDA)
+
+
 def test_unasked_the_data_take_60_percent_of_the_free_memory_of_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

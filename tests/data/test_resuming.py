@@ -182,11 +182,22 @@ def test_checkpoints_hold_plain_types_and_other_batches_are_refused_inside_an_ep
         "seed": 0,
         "batch_size": 5,
         "num_windows": 36,
+        "augment.group": "p1",
+        "augment.shift": False,
+        "augment.seed": 0,
         "epoch": 1,
         "next_batch": 3,
     }
     with pytest.raises(ValueError, match=r"batch_size was 5 and is 6.*Resume with the settings"):
         trainer(tmp_path).fit(Scale(), datamodule=module(torus_set, batch_size=6), ckpt_path=checkpoint)
+    with pytest.raises(
+        ValueError, match=r"augment.group was p1 and is p4; augment.shift was False and is True"
+    ):
+        trainer(tmp_path).fit(
+            Scale(),
+            datamodule=module(torus_set, augment={"group": "p4", "shift": True}),
+            ckpt_path=checkpoint,
+        )
 
 
 def test_other_batches_are_accepted_between_epochs(

@@ -65,7 +65,7 @@ def test_regridding_by_stride_keeps_every_kth_value(torus_spec: DataSpec) -> Non
     np.testing.assert_array_equal(view.parameters(1), [1.0])
 
 
-def test_auto_is_native_on_the_stored_grid_and_stride_between_walls(
+def test_auto_is_native_on_the_stored_grid_means_over_cells_and_stride_of_nodes_between_walls(
     tmp_path: Path, torus_spec: DataSpec, smoke_spec: DataSpec, write_store: WriteStore
 ) -> None:
     waves = Waves(torus_spec, (24, 32))
@@ -75,11 +75,30 @@ def test_auto_is_native_on_the_stored_grid_and_stride_between_walls(
     assert native.checksum() == waves.checksum()
     write_store(tmp_path / "a.h5", smoke_spec)
     walls = StoredTrajectories(tmp_path / "a.h5")
-    assert Regridded(walls, (4, 6)).method == "stride"
-    with pytest.raises(ValueError, match=r"needs periodic axes; the boundaries are \('wall', 'open'\)"):
+    cells = Regridded(walls, (4, 6))
+    assert cells.method == "cells"
+    blocks = walls.frames(0, 0, 2).reshape(2, 3, 4, 2, 6, 2).mean((3, 5))
+    np.testing.assert_allclose(cells.frames(0, 0, 2), blocks, atol=1e-6)
+    assert Regridded(walls, (3, 5)).frames(0, 0, 2).shape == (2, 3, 3, 5)
+    with pytest.raises(ValueError, match=r"boundaries are \('wall', 'open'\). Use regrid=cells"):
         Regridded(walls, (4, 6), "spectral")
-    with pytest.raises(ValueError, match=r"divisors .*\[1, 2, 4, 8\] x \[1, 2, 3, 4, 6, 12\]\.$"):
-        Regridded(walls, (3, 6))
+    with pytest.raises(
+        ValueError, match=r"among the stored ones: \[8\] x \[4, 12\]\. Or use regrid=cells\.$"
+    ):
+        Regridded(walls, (4, 6), "stride")
+    np.testing.assert_array_equal(
+        Regridded(walls, (8, 4), "stride").frames(0, 0, 2), walls.frames(0, 0, 2)[..., 1::3]
+    )
+    on_nodes = tuple(dataclasses.replace(axis, offset=0.0) for axis in smoke_spec.axes)
+    write_store(tmp_path / "b.h5", smoke_spec.replace(axes=on_nodes))
+    nodes = StoredTrajectories(tmp_path / "b.h5")
+    assert Regridded(nodes, (4, 6)).method == "stride"
+    with pytest.raises(
+        ValueError, match=r"offsets of the axes \('y', 'x'\) are \(0.0, 0.0\). Use regrid=stride"
+    ):
+        Regridded(nodes, (4, 6), "cells")
+    with pytest.raises(ValueError, match=r"\[1, 2, 4, 8\] x \[1, 2, 3, 4, 6, 12\]\.$"):
+        Regridded(nodes, (3, 6))
 
 
 @pytest.mark.parametrize("grid", [(25, 32), (24, 64)])
@@ -90,7 +109,7 @@ def test_a_grid_finer_than_the_stored_one_is_refused(torus_spec: DataSpec, grid:
 
 def test_impossible_regriddings_are_refused(torus_spec: DataSpec) -> None:
     waves = Waves(torus_spec, (24, 32))
-    with pytest.raises(ValueError, match="allowed: 'auto', 'stride', 'spectral'"):
+    with pytest.raises(ValueError, match="allowed: 'auto', 'stride', 'cells', 'spectral'"):
         Regridded(waves, (12, 16), "linear")
     with pytest.raises(ValueError, match="Or use regrid=spectral"):
         Regridded(waves, (9, 16), "stride")

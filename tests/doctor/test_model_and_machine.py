@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
+from pdesurrogate.doctor import memory
 from pdesurrogate.doctor.environment import look_at_environment
-from pdesurrogate.doctor.memory import judge, probe, request
+from pdesurrogate.doctor.memory import judge, look_at_memory, probe, request
 from pdesurrogate.doctor.run import _open, examine
 
 
@@ -32,6 +33,8 @@ def cured(write_set, healthy_frames, compose):
         (["model=persistence"], "nothing to train"),
         (["trainer.devices=3"], "data.batch_size is 4, counted over all 3 processes"),
         (["optim.lr=-1"], "the learning rate must be positive"),
+        (["augment.group=p5"], "Unknown point group 'p5'"),
+        (["boosting.folds=1"], "folds"),
         (["data.horizon=9"], "at least 10 frames"),
         (["trainer=gpu"], "PyTorch sees no GPU"),
     ],
@@ -137,6 +140,23 @@ def test_a_batch_that_will_not_fit_is_not_tried(cured):
         "64 would take about 730 MiB and 200 MiB are free for each of 2 process(es). About 11 fit"
         in found.sentence
     )
+
+
+def test_what_the_data_will_take_of_a_gpu_is_not_free_for_steps(cured, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**30, 2**31))
+    monkeypatch.setattr(memory, "probe", lambda request: asked.append(request) or {"killed": -9})
+    data = _open(cured())
+    monkeypatch.setattr(data, "planned_on", lambda device: 2**29)
+    look_at_memory(cured("trainer=gpu"), data)
+    assert asked[0]["budget"] == int(0.9 * 2**29)
+
+    def refuse(device):
+        raise ValueError("cache=gpu needs 3 MiB")
+
+    monkeypatch.setattr(data, "planned_on", refuse)
+    assert sentences(look_at_memory(cured("trainer=gpu"), data)) == ["memory: cache=gpu needs 3 MiB"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from pdesurrogate.evaluation.cost_section import pareto_front
+from pdesurrogate.evaluation.cost_section import cost_content, pareto_front
 from pdesurrogate.evaluation.film import SCRIPT
 from pdesurrogate.evaluation.paired import paired_table, pairs_of
 from pdesurrogate.evaluation.plan import prepare
+from pdesurrogate.evaluation.reference import SolverRun
 from pdesurrogate.evaluation.report import render
 from pdesurrogate.evaluation.run import evaluate, run
 from pdesurrogate.evaluation.verdict import verdict
@@ -259,6 +262,15 @@ def test_metrics_json_compares_in_pairs_and_says_for_how_long_a_forecast_can_be_
     assert main["further"]["truth beyond"]["fields"] == ["tracer"]
     assert main["further"]["balances"]["fields"] == ["mean tracer", "energy of tracer"]
     assert "why_no_solver" in content
+
+
+def test_a_solver_that_starts_from_more_than_frames_hold_is_said_to(configure):
+    evaluation = evaluated(configure())
+    run = SolverRun((8, 8), 0.1, torch.tensor([0.5, 0.5], dtype=torch.float64), 3.0)
+    fair = dataclasses.replace(evaluation, solver=[run], why_no_solver="")
+    sentence = "The solver has an advantage: frames hold a part of its state"
+    assert sentence not in cost_content(fair)
+    assert sentence in cost_content(dataclasses.replace(fair, solver_knows_more=True))
 
 
 def test_every_two_artifacts_are_compared_in_pairs_with_bootstrap_intervals(configure, make_artifact):

@@ -89,9 +89,20 @@ def test_static_fields_are_told_apart_and_come_back_from_json():
     assert spec.forecast_fields == (SMOKE, VELOCITY)
     assert spec.static_channels == (False, True, False, False)
     assert DataSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-    assert [sorted(field) for field in spec.to_dict()["fields"] if "is_static" in field] == [
-        sorted(dataclasses.asdict(bed))
-    ]
+    assert [field["name"] for field in spec.to_dict()["fields"] if "is_static" in field] == ["bed"]
+
+
+def test_components_on_faces_are_told_apart_and_come_back_from_json():
+    staggered = dataclasses.replace(VELOCITY, is_on_faces=True)
+    spec = SPEC.replace(fields=(SMOKE, staggered))
+    assert (spec.face_axes, SPEC.face_axes) == ((None, *VELOCITY.components), (None, None, None))
+    assert DataSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert [field["name"] for field in spec.to_dict()["fields"] if "is_on_faces" in field] == ["velocity"]
+    assert "axes on whose faces channels live are" in spec.mismatches(SPEC)[0]
+    with pytest.raises(
+        ValueError, match="kind 'scalar' is said to live on faces; only the components of a vector do"
+    ):
+        Field("smoke", is_on_faces=True)
 
 
 def test_a_spec_can_be_a_key_because_it_is_frozen():

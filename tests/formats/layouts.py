@@ -341,7 +341,7 @@ def kolmogorov(folder: Path) -> Made:
     np.save(path, values)
     frames = turned(values)
     axes = (("y", 2 * np.pi, "periodic"), ("x", 2 * np.pi, "periodic"))
-    truth = {"train": frames[:10], "test": frames[10:]}
+    truth = {"train": frames[:9], "valid": frames[9:10], "test": frames[10:]}
     return Made("factformer", {"path": str(path)}, truth, ("vorticity",), 1 / 32, axes, path)
 
 
@@ -351,7 +351,7 @@ def smoke(folder: Path, deflated: bool = True) -> Made:
         save = np.savez_compressed if deflated else np.savez
         save(folder / f"smoke_{i}.npz", fluid_field=density[i], velocity=velocity[i])
     frames = turned(np.concatenate([density, velocity], axis=-1), components=True)
-    truth = {"train": frames[:10], "test": frames[10:]}
+    truth = {"train": frames[:9], "valid": frames[9:10], "test": frames[10:]}
     names = ("density", "velocity_x", "velocity_y", "velocity_z")
     axes = tuple((name, 8.0, "wall") for name in "zyx")
     first = folder / "smoke_0.npz"
@@ -365,7 +365,7 @@ def turbulence(folder: Path) -> Made:
         for c, name in enumerate(("prs", "vx", "vy", "vz")):
             np.save(folder / f"case_{i}" / f"{name}.npy", values[i, ..., c])
     frames = turned(values, components=True)
-    truth = {"train": frames[:5], "test": frames[5:]}
+    truth = {"train": frames[:4], "valid": frames[4:5], "test": frames[5:]}
     names = ("pressure", "velocity_x", "velocity_y", "velocity_z")
     axes = tuple((name, 2 * np.pi, "periodic") for name in "zyx")
     first = folder / "case_0" / "vx.npy"

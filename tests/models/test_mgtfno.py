@@ -353,9 +353,9 @@ def test_every_region_is_computed_once_forward_and_once_more_backward(base, opti
 
 
 def test_without_gradients_nothing_is_checkpointed(plane, sample_windows, monkeypatch):
-    from pdesurrogate.models import mgtfno
+    from pdesurrogate.layers import recomputation
 
-    monkeypatch.setattr(mgtfno, "checkpoint", lambda *args, **options: pytest.fail("checkpointed"))
+    monkeypatch.setattr(recomputation, "checkpoint", lambda *args, **options: pytest.fail("checkpointed"))
     with torch.no_grad():
         build("fno", plane, base_options=FNO_OPTIONS)(*sample_windows(plane))
 
