@@ -29,6 +29,7 @@ def test_gradients_are_those_of_a_permutation(shape):
     for function, inputs in ((channels_first, (v,)), (channels_last, (h,)), (channels_last, (h, v))):
         assert torch.autograd.gradcheck(function, inputs)
         assert torch.autograd.gradgradcheck(function, inputs)
+    pair = torch.stack([v.detach(), 2 * v.detach()])
     assert torch.equal(
-        torch.func.jvp(channels_first, (v.detach(),), (v.detach(),))[1], channels_first(v.detach())
+        torch.func.vmap(channels_first)(pair), torch.stack([channels_first(one) for one in pair])
     )
