@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ def durable_folder(path: str | Path) -> Iterator[Path]:
 
     A folder that is not there appears by one rename. In one that is there, files are replaced after all new ones are
     on the disk; if one of them cannot be put in place, the older ones come back. Other files in it stay. When the
-    block raises, nothing under ``path`` has changed.
+    block raises, nothing under ``path`` has changed. What a killed process of this machine left here before is removed.
 
     Raises:
         OSError: for a full disk or missing permission, with a sentence that names the folder.
@@ -55,8 +56,10 @@ def durable_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     beside = final if final.is_dir() else final.parent
-    temporary = beside / f".{final.absolute().name}.{os.getpid()}.part"
+    stem = f".{final.absolute().name}.{socket.gethostname()}."
+    temporary = beside / f"{stem}{os.getpid()}.part"
     try:
+        _remove_abandoned(beside, stem)
         temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
@@ -72,6 +75,24 @@ def durable_folder(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(beside: Path, stem: str) -> None:
+    """Remove unfinished folders of processes of this machine that are no more, unless files were being replaced."""
+    for folder in beside.glob(f"{stem}*.part"):
+        pid = folder.name.removeprefix(stem).removesuffix(".part")
+        if pid.isdigit() and not _is_running(int(pid)) and not (folder / ".older").is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _replace_files(source: Path, target: Path) -> None:

@@ -1,6 +1,11 @@
 """A set of files appears together or not at all, and never instead of an older one."""
 
 import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +62,25 @@ def test_what_breaks_while_putting_files_in_place_brings_the_older_ones_back(tmp
     with pytest.raises(OSError, match=r"could not write .*What stood there is unchanged"):
         write(tmp_path, "a", "b", "c", "d")
     assert contents(tmp_path) == {"a": "old", "b": "old", "c": "old"}
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_stays(tmp_path):
+    script = (
+        "import os, sys, signal\n"
+        "from pdesurrogate.durable import durable_folder\n"
+        "with durable_folder(sys.argv[1]) as folder:\n"
+        "    (folder / 'report.html').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "evaluation")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".part"
+    others = left.with_name(left.name.replace(socket.gethostname(), "elsewhere"))
+    living = left.with_name(f"{left.name.rsplit('.', 2)[0]}.{os.getppid()}.part")
+    others.mkdir()
+    living.mkdir()
+    with durable_folder(tmp_path / "evaluation") as folder:
+        (folder / "report.html").write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([others, living, tmp_path / "evaluation"])
+    assert (tmp_path / "evaluation" / "report.html").read_text() == "whole"

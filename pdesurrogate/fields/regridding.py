@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Float64
@@ -43,15 +43,7 @@ def regrid(
         return _on_cells(u, spec, grid)
     if method != "stride":
         raise ValueError(f"the method of regridding is {method!r}; allowed: native, stride, cells, spectral.")
-    points = [
-        kept_points(axis.lead, old, new)
-        for axis, old, new in zip(spec.axes, u.shape[-spec.ndim :], grid, strict=True)
-    ]
-    if None in points:
-        raise ValueError(
-            f"points of the grid {tuple(grid)} are not among those of {tuple(u.shape[-spec.ndim :])}."
-        )
-    return u[(..., *points)]
+    return _by_place(u, spec, lambda part, leads: _points(part, grid, leads))
 
 
 def kept_points(lead: float, old: int, new: int) -> slice | None:
@@ -73,17 +65,7 @@ def on_other_grid(
     if spec.geometry == "sphere":
         old, new = (spherical_grid(spec, sizes) for sizes in (u.shape[-2:], tuple(grid)))
         return resample_sphere(u, spec.fields, old, new)
-    if not any(spec.face_axes):
-        return resample(u, grid, [axis.lead for axis in spec.axes])
-    channels = [
-        resample(
-            channel,
-            grid,
-            [float(axis.is_descending) if axis.name == own else axis.lead for axis in spec.axes],
-        )
-        for own, channel in zip(spec.face_axes, u.unbind(-spec.ndim - 1), strict=True)
-    ]
-    return torch.stack(channels, -spec.ndim - 1)
+    return _by_place(u, spec, lambda part, leads: resample(part, grid, leads))
 
 
 def can_resample(spec: DataSpec) -> bool:
@@ -146,6 +128,29 @@ def cell_matrix(old: int, new: int, periodic: bool = False) -> Float64[Tensor, "
 def face_matrix(old: int, new: int) -> Float64[Tensor, "new faces"]:
     """Return what takes values on ``old + 1`` even faces of a line to the lower faces of ``new`` cells."""
     return _between(torch.arange(new, dtype=torch.float64) * old / new, old + 1)
+
+
+def _by_place(u: Tensor, spec: DataSpec, on_grid: Callable[[Tensor, list[float]], Tensor]) -> Tensor:
+    """Return fields on another grid, given what takes fields there whose first points have the given leads.
+
+    Points of a component on faces have the lead of faces along its own axis: none, or a whole spacing where the axis
+    descends.
+    """
+    if not any(spec.face_axes):
+        return on_grid(u, [axis.lead for axis in spec.axes])
+    channels = [
+        on_grid(part, [float(a.is_descending) if a.name == own else a.lead for a in spec.axes])
+        for own, part in zip(spec.face_axes, u.unbind(-spec.ndim - 1), strict=True)
+    ]
+    return torch.stack(channels, -spec.ndim - 1)
+
+
+def _points(u: Tensor, grid: Sequence[int], leads: Sequence[float]) -> Tensor:
+    sizes = u.shape[-len(grid) :]
+    points = [kept_points(lead, old, new) for lead, old, new in zip(leads, sizes, grid, strict=True)]
+    if None in points:
+        raise ValueError(f"points of the grid {tuple(grid)} are not among those of {tuple(sizes)}.")
+    return u[(..., *points)]
 
 
 def _on_cells(u: Tensor, spec: DataSpec, grid: Sequence[int]) -> Tensor:

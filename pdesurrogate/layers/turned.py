@@ -25,9 +25,15 @@ def channels_first(
 
 def channels_last(
     h: Float[Tensor, "channel *lead batch last"],
+    onto: Float[Tensor, "*lead last batch channel"] | None = None,
 ) -> Float[Tensor, "*lead last batch channel"]:
-    """Return contiguous amplitudes with the channels last and the batch before them."""
-    return _last(h) if needs_plain_operations(h) else _Last.apply(h)
+    """Return contiguous amplitudes with the channels last and the batch before them.
+
+    Args:
+        h: amplitudes as `channels_first` returns them.
+        onto: what they are added to, in the same pass over memory.
+    """
+    return _last(h, onto) if needs_plain_operations(h, onto) else _Last.apply(h, onto)
 
 
 def _first(v: Tensor) -> Tensor:
@@ -35,11 +41,13 @@ def _first(v: Tensor) -> Tensor:
     return v.permute(last, *range(last - 2), last - 1, last - 2).contiguous()
 
 
-def _last(h: Tensor) -> Tensor:
-    if h.device.type != "cpu":
-        return h.permute(*range(1, h.ndim - 2), h.ndim - 1, h.ndim - 2, 0).contiguous()
-    rows = h.reshape(h.shape[0], -1).t().contiguous()
-    return rows.view(*h.shape[1:], h.shape[0]).transpose(-3, -2).contiguous()
+def _last(h: Tensor, onto: Tensor | None) -> Tensor:
+    if h.device.type == "cpu":
+        rows = h.reshape(h.shape[0], -1).t().contiguous()
+        turned = rows.view(*h.shape[1:], h.shape[0]).transpose(-3, -2)
+    else:
+        turned = h.permute(*range(1, h.ndim - 2), h.ndim - 1, h.ndim - 2, 0)
+    return turned.contiguous() if onto is None else onto + turned
 
 
 class _First(torch.autograd.Function):
@@ -58,9 +66,9 @@ class _Last(torch.autograd.Function):
     """`channels_last`."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor) -> Tensor:
-        return _last(h)
+    def forward(ctx: Any, h: Tensor, onto: Tensor | None) -> Tensor:
+        return _last(h, onto)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return channels_first(gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        return channels_first(gradient), gradient if ctx.needs_input_grad[1] else None

@@ -312,8 +312,8 @@ class T1Layer(nn.Module):
             matrix = self.mixing[axis].transpose(1, 2)
             h = torch.bmm(matrix, columns[:, 0]) if axis == 0 else torch.matmul(matrix.unsqueeze(1), columns)
         h = torch.bmm(h.reshape(width, -1, self.shape[-1]), self.mixing[-1])
-        h = channels_last(h.view(width, *self.shape[:-1], batch, self.shape[-1]))
-        return torch.add(v if self.keep == 1 else self.keep * v, h)
+        h = h.view(width, *self.shape[:-1], batch, self.shape[-1])
+        return channels_last(h, onto=v if self.keep == 1 else self.keep * v)
 
 
 def _reference(
