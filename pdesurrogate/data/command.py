@@ -10,6 +10,7 @@ from typing import Any
 
 from pdesurrogate.registry import did_you_mean
 
+from .files import listing
 from .manifest import check_files, find_listed, read_manifest
 
 USAGE = """usage: pdesurrogate data list
@@ -18,7 +19,8 @@ USAGE = """usage: pdesurrogate data list
 
   list   the public data sets that can be read: reader, split, size, licence, source
   check  whether downloaded files are complete: sizes and checksums where they are known
-  info   what a file or folder holds, told by its content: fields, units, axes, splits, chunks, statistics
+  info   what a file or folder holds, told by its content: fields, units, axes, splits, chunks, statistics;
+         or, with layout=LAYOUT.yaml, what a layout of your own makes of it
 """
 SHADES = " .:-=+*#%@"
 THUMBNAIL = (16, 48)
@@ -107,8 +109,10 @@ def describe(path: Path, given: dict[str, Any] | None = None) -> str:
     from .recognition import recognise
 
     found = recognise(path)
+    if "layout" in (given or {}):
+        found = "custom", {"path": str(path)}
     if found is None:
-        return f"{path}: in no format that a reader knows. {_arrays(path)}"
+        return "\n".join([f"{path}: in no format that a reader knows", *_way_out(path)])
     kind, options = found
     options.update(given or {})
     missing = [name for name, value in options.items() if value is None and name not in (given or {})]
@@ -117,7 +121,7 @@ def describe(path: Path, given: dict[str, Any] | None = None) -> str:
         lines.append(
             f"  the content does not tell {', '.join(missing)}; give {missing[0]}=VALUE to see the rest."
         )
-        return "\n".join([*lines, _arrays(path)])
+        return "\n".join([*lines, _arrays(path)] if path.is_file() else lines)
     dataset = DATASETS.build(kind, **options)
     lines += _spec_lines(dataset.spec)
     for name, split in dataset.splits.items():
@@ -132,19 +136,41 @@ def describe(path: Path, given: dict[str, Any] | None = None) -> str:
     return "\n".join([*lines, _arrays(path)] if path.is_file() else lines)
 
 
+def _way_out(path: Path) -> list[str]:
+    """Return what to do with a file or folder that names no format of its own, and what it holds."""
+    from .containers import container_kind
+
+    if path.is_dir():
+        try:
+            container_kind(path)
+        except ValueError:
+            return [f"  a folder with {listing(path)}; data info FILE says what is in one of them"]
+    return [
+        "  read by a layout, ten lines of YAML that say which of its arrays are which fields, on which axes:",
+        f"    data=custom data.path={path} data.layout=LAYOUT.yaml",
+        "  of which data/cards/public_files.md has an example; data info PATH layout=LAYOUT.yaml tries it",
+        _arrays(path),
+    ]
+
+
 def _spec_lines(spec: Any) -> list[str]:
     lines = []
     for field in spec.fields:
-        about = [field.units, field.kind, *(["static"] if field.is_static else []), field.long_name]
+        about = [_named(field.units), field.kind, *(["static"] if field.is_static else []), field.long_name]
         lines.append(f"  {', '.join(field.channel_names)}: {', '.join(part for part in about if part)}")
     for axis in spec.axes:
-        where = f"{axis.origin:g} to {axis.origin + axis.length:g} {axis.units}"
+        where = f"{axis.origin:g} to {axis.origin + axis.length:g} {_named(axis.units)}".rstrip()
         nodes = axis.nodes or ("cell centres" if axis.offset == 0.5 else "nodes")
         lines.append(f"  axis {axis.name}: {where}, {axis.boundary}, {nodes}")
-    lines.append(f"  dt: {spec.dt:g} {spec.time_units}; geometry: {spec.geometry}")
+    lines.append(f"  dt: {spec.dt:g} {_named(spec.time_units)}".rstrip() + f"; geometry: {spec.geometry}")
     if spec.parameters:
         lines.append(f"  parameters: {', '.join(spec.parameter_names)}")
     return [*lines, f"  {spec.equation}"] if spec.equation else lines
+
+
+def _named(units: str) -> str:
+    """Return units as they are printed after a number: none of what has none."""
+    return "" if units == "1" else units
 
 
 def _statistics(split: Any) -> list[str]:
@@ -188,13 +214,11 @@ def thumbnail(field: Any) -> str:
 
 
 def _arrays(path: Path) -> str:
-    """Return the arrays of a file with shapes and chunks."""
+    """Return the arrays of a container with shapes and chunks."""
     from .containers import open_container
 
-    if not path.is_file():
-        return "It is a folder."
     container = open_container(path)
-    lines = [f"  container {container.kind}, {path.stat().st_size / 2**20:.1f} MiB"]
+    lines = [f"  container {container.kind}, {_size(path) / 2**20:.1f} MiB"]
     shapes = list(container.shapes().items())
     for name, shape in shapes[:12]:
         lines.append(f"    {name or '(array)'} {shape}: {container.layout(name)}")
@@ -202,6 +226,11 @@ def _arrays(path: Path) -> str:
         lines.append(f"    and {len(shapes) - 12} more")
     container.close()
     return "\n".join(lines)
+
+
+def _size(path: Path) -> int:
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _literal(text: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from .views import Joined
 
 HEADER_BYTES = 128
 BLOCK_BYTES = 2**26
+ANOTHER_ORDER = " The axes of u seem to be in another order; save it as (sample, x, y, time), or name its axes with data=custom."
 EQUATION = (
     "∂w/∂t + u·∇w = ν Δw + f on the unit torus, ∇·u = 0, w = ∇×u, f = 0.1 (sin(2π(x + y)) + cos(2π(x + y)))"
 )
@@ -127,9 +129,9 @@ class LiMat:
         self.spec = _spec(dt, equation)
         self._pool = ContainerPool()
         shapes, times = self._inspect()
-        self.num_trajectories, nx, ny, num_stored = _check_shapes(self.path, shapes, include_initial)
+        self.num_trajectories, nx, ny = _check_shapes(self.path, shapes, include_initial)
         self.grid = (ny, nx)
-        self.times = _check_times(self.path, times, num_stored, dt, include_initial)
+        self.times = _check_times(self.path, times, shapes["u"], dt, include_initial)
         self.num_frames = len(self.times)
         self._block: tuple[int, int, np.ndarray] | None = None  # first, last + 1, frames
 
@@ -242,8 +244,8 @@ def recognise(path: Path, look: Recognised) -> dict[str, Any] | None:
 
 def _check_shapes(
     path: Path, shapes: dict[str, tuple[int, ...]], include_initial: bool
-) -> tuple[int, int, int, int]:
-    """Return (sample, x, y, time) of ``u`` after checking that it and ``a`` are what they should be."""
+) -> tuple[int, int, int]:
+    """Return (sample, x, y) of ``u`` after checking that it and ``a`` are what they should be."""
     missing = [name for name in ("u", *(["a"] if include_initial else [])) if name not in shapes]
     if missing:
         raise ValueError(
@@ -253,23 +255,31 @@ def _check_shapes(
     u = shapes["u"]
     if len(u) != 4 or min(u) < 1:
         raise ValueError(f"{path}: u has the shape {u}; needed are four axes (sample, x, y, time).")
-    if include_initial and shapes["a"] != u[:3]:
-        raise ValueError(f"{path}: a has the shape {shapes['a']}; u, {u}, asks for {u[:3]}.")
-    return u[0], u[1], u[2], u[3]
+    initial = shapes.get("a", u[:3])
+    if initial != u[:3]:
+        is_turned = len(initial) == 3 and not Counter(initial) - Counter(u)
+        if include_initial or is_turned:
+            hint = ANOTHER_ORDER if is_turned else ""
+            raise ValueError(f"{path}: a has the shape {initial}; u, {u}, asks for {u[:3]}.{hint}")
+    return u[0], u[1], u[2]
 
 
 def _check_times(
-    path: Path, times: np.ndarray | None, num_frames: int, dt: float, include_initial: bool
+    path: Path, times: np.ndarray | None, shape: tuple[int, ...], dt: float, include_initial: bool
 ) -> np.ndarray:
     """Return the time of each frame, float64.
 
     Files that were thinned out in time may keep all times; a multiple of the number of frames is
     thinned out likewise. Without ``t``, frames lie at dt, 2 dt, ...
     """
+    num_frames = shape[-1]
     if times is None:
         times = dt * np.arange(1, num_frames + 1)
     if not len(times) or len(times) % num_frames:
-        raise ValueError(f"{path}: t has {len(times)} entries for the {num_frames} frames of u.")
+        hint = ANOTHER_ORDER if len(times) in shape[:-1] else ""
+        raise ValueError(
+            f"{path}: t has {len(times)} entries for the {num_frames} frames of u, {shape}.{hint}"
+        )
     times = times[:: len(times) // num_frames].astype(np.float64)
     if include_initial:
         times = np.concatenate([[0.0], times])

@@ -64,8 +64,8 @@ def spherical_swe(
         whole = _pairs(file, pool, 1.0 if dt is None else dt, nodes or "equiangular")
     else:
         raise ValueError(
-            f"{file} holds {', '.join(sorted(shapes)) or 'no arrays'}; needed are fields (time, 3, lat, lon), or x and "
-            "y (sample, 3, lat, lon)."
+            f"{file} holds {', '.join(sorted(shapes)) or 'no named array'}; needed are fields (time, 3, lat, lon), "
+            "or x and y (sample, 3, lat, lon)."
         )
     provenance = {"path": str(path), "format": "spherical shallow water"}
     return divided(file.stem, whole, split, lambda total: by_trajectory(total, 0.8, 0.1, 0.1), provenance)

@@ -181,7 +181,15 @@ def test_a_time_step_that_is_not_the_files_is_refused(tmp_path: Path, write: Any
     [
         ({"u": None}, "lacks the variables u; it holds a, t"),
         ({"u": np.zeros((N, NX, NY), np.float32)}, r"u has the shape \(7, 6, 8\); needed are four axes"),
-        ({"t": np.arange(1.0, 4.0)[None]}, "t has 3 entries for the 5 frames of u"),
+        ({"t": np.arange(1.0, 4.0)[None]}, r"t has 3 entries for the 5 frames of u, \(7, 6, 8, 5\)\.$"),
+        (
+            {"u": np.zeros((N, T, NX, NY), np.float32)},
+            r"a has the shape \(7, 6, 8\); u, \(7, 5, 6, 8\), asks for \(7, 5, 6\).* another order; save it as",
+        ),
+        (
+            {"u": np.zeros((T, N, NX, NY), np.float32), "a": None},
+            r"t has 5 entries for the 8 frames of u, \(5, 7, 6, 8\).* another order; save it as .sample, x, y, time",
+        ),
     ],
 )
 def test_another_layout_is_refused(tmp_path: Path, write: Any, change: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 
 from pdesurrogate.cli import conf_dir, main
 from pdesurrogate.data.command import describe, thumbnail
@@ -77,6 +78,22 @@ def test_info_describes_every_layout_by_its_content(made):
             continue
         assert f"format {case.kind}" in text, name
         assert f"{case.channels[0]}: mean" in text or "the content does not tell" in text, name
+
+
+def test_info_of_what_no_reader_knows_says_how_to_read_it(made, tmp_path):
+    case = made["custom"]
+    text = describe(case.path)
+    assert f"data=custom data.path={case.path} data.layout=LAYOUT.yaml" in text
+    assert "omega (10, 5, 8, 6): stored, float32" in text
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(case.options["layout"]))
+    text = describe(case.path, {"layout": str(tmp_path / "mine.yaml")})
+    assert "vorticity: s-1, pseudoscalar" in text
+    assert "train: 8 trajectories of 5 frames on 6 x 8" in text
+    assert "axis y: 0 to 1, wall" in text  # no unit is printed where there is none
+    assert f"a folder with {case.path.name}" in describe(case.path.parent)
+    zarr = pytest.importorskip("zarr")
+    zarr.open_group(str(tmp_path / "u.zarr"), mode="w").create_array("u", data=np.zeros((3, 4, 5)))
+    assert "u (3, 4, 5): chunks" in describe(tmp_path / "u.zarr")
 
 
 def test_info_knows_our_own_store(made, tmp_path):

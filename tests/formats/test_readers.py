@@ -42,8 +42,7 @@ def test_every_frame_parameter_and_axis_comes_out_as_it_went_in(made, name):
         assert trajectories.grid == truth.shape[3:]
         np.testing.assert_allclose(np.diff(trajectories.times), case.dt, rtol=1e-6)
         for i, frames in enumerate(truth):
-            sign = np.ones_like(frames)
-            np.testing.assert_array_equal(trajectories.frames(i, 0, len(frames)), frames * sign)
+            np.testing.assert_array_equal(trajectories.frames(i, 0, len(frames)), frames)
             np.testing.assert_array_equal(trajectories.frames(i, 1, 2), frames[1:2])
         if split in case.parameters:
             rows = [trajectories.parameters(i) for i in range(trajectories.num_trajectories)]
