@@ -9,7 +9,8 @@ it was; conservation is read off the truth.
 property           measured
 =================  ===================================================================================================
 shift              ``f`` against a shift by a third of every periodic axis, on a sphere by a third of a turn about
-its axis rotation           a quarter turn of the plane; on a sphere a half turn about an axis through the equator
+                   its axis
+rotation           a quarter turn of the plane; on a sphere a half turn about an axis through the equator
 reflection         a mirror image of the plane; on a sphere those at the equator and at a meridian, the larger
 resolution         `Transfer.inconsistency`, the largest over grids
 conservation of X  change of a balance over one step, see `pdesurrogate.metrics.balances`
