@@ -26,6 +26,9 @@ def explain(error: Exception, conf: Path, command: str, overrides: Sequence[str]
         key = found.group(1)
         parent, _, name = key.rpartition(".")
         allowed = _allowed_keys(conf, command, key, parent, overrides)
+        if parent and not allowed:
+            near = did_you_mean(key.replace(".", "_"), _allowed_keys(conf, command, key, "", overrides))
+            return f"there is no option {name!r} in {parent!r}, of which none is chosen: add {parent}=NAME.{near}"
         where = f" in {parent!r}" if parent else ""
         return (
             f"there is no option {name!r}{where}.{did_you_mean(name, allowed)} Allowed: {', '.join(allowed)}."

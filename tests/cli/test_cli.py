@@ -61,6 +61,12 @@ def test_a_configuration_error_is_one_sentence_in_under_two_seconds(override, se
     assert not (tmp_path / "runs").exists() or "+" in override
 
 
+def test_an_option_of_a_section_that_is_not_chosen_gets_the_nearest_name_outside(tmp_path):
+    result = run("artifact=a.pt", "data.root=nowhere", cwd=tmp_path, script="evaluate.py")
+    assert result.returncode == 1
+    assert "in 'data', of which none is chosen: add data=NAME. Did you mean 'data_root'?" in result.stderr
+
+
 def test_a_missing_data_set_says_how_to_make_it(tmp_path):
     result = run("data.root=nowhere", cwd=tmp_path)
     assert result.returncode == 1
