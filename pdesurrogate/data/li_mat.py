@@ -32,7 +32,9 @@ from .views import Joined
 
 HEADER_BYTES = 128
 BLOCK_BYTES = 2**26
-ANOTHER_ORDER = " The axes of u seem to be in another order; save it as (sample, x, y, time), or use data=custom."
+ANOTHER_ORDER = (
+    " The axes of u seem to be in another order; save it as (sample, x, y, time), or use data=custom."
+)
 EQUATION = (
     "∂w/∂t + u·∇w = ν Δw + f on the unit torus, ∇·u = 0, w = ∇×u, f = 0.1 (sin(2π(x + y)) + cos(2π(x + y)))"
 )
