@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,19 @@ import h5py
 import numpy as np
 
 from ..data.datamodule import TrajectoryDataModule
+from ..data.files import size_text
+from ..data.memory import ranks_here
+from ..data.placement import fits_on_host
+from ..data.store import StoredTrajectories
 from ..data.trajectories import Trajectories
 from ..fields import DataSpec
 from .findings import Finding, ok, problem, warning
 from .scan import Scan, scan, shared_frames
+
+NUM_READ, READING_SECONDS = 16, 4.0
+"""Random windows that are timed at most, and seconds after which no further one is."""
+READ_ANEW, READ_RATE = 5e-4, 4e8
+"""Seconds for a window and bytes a second that reading from a store keeps to on a slow processor."""
 
 
 def look_at_data(data: TrajectoryDataModule, num_trajectories: int | None) -> list[Finding]:
@@ -31,7 +41,9 @@ def look_at_data(data: TrajectoryDataModule, num_trajectories: int | None) -> li
     findings += [*_channels(data.spec, scans), *_leakage(scans), *_parameters(data)]
     base = splits.get("train", next(iter(splits.values())))
     span = data.stride * (data.history + data.horizon - 1) + 1
-    return [*findings, *_chunks(base, span, data.cache)]
+    if isinstance(base, StoredTrajectories):
+        return [*findings, *_chunks(base, span, data.cache)]
+    return [*findings, *_reading(base, span, data.cache)]
 
 
 def _schema(data: TrajectoryDataModule) -> list[Finding]:
@@ -226,6 +238,40 @@ def _chunks(split: Trajectories, span: int, cache: str) -> list[Finding]:
             "chunks",
             f"{text}. Hold the split in memory (data.cache=ram), or let data.rechunk=FOLDER make a copy once, in "
             "chunks of one trajectory, a few frames and all of space.",
+        )
+    ]
+
+
+def _reading(split: Trajectories, span: int, cache: str) -> list[Finding]:
+    """Read random windows of files that are not our store, and compare the time with what a store would need.
+
+    What counts is the processor's time, for inflating and for copying what a window does not use.
+    """
+    rng = np.random.default_rng(0)
+    size = 4 * split.spec.num_channels * math.prod(split.grid)
+    seconds: list[float] = []
+    while len(seconds) < NUM_READ and sum(seconds) < READING_SECONDS:
+        trajectory = int(rng.integers(split.num_trajectories))
+        start = int(rng.integers(max(1, split.num_frames - span + 1)))
+        began = time.process_time()
+        split.frames(trajectory, start, min(start + span, split.num_frames))
+        seconds.append(time.process_time() - began)
+    typical = float(np.median(seconds))
+    usual = READ_ANEW + span * size / READ_RATE
+    text = (
+        f"a random window of {span} frames, {span * size / 2**10:.0f} KiB, takes {1e3 * typical:.1f} ms of the processor to "
+        f"read, {typical / usual:.1f} times what it may take from a store"
+    )
+    needed = split.num_trajectories * split.num_frames * size * ranks_here()
+    if typical <= 4 * usual:
+        return [ok("reading", f"{text}.")]
+    if fits_on_host("none" if cache == "none" else "auto", needed, "train") or cache in ("ram", "gpu"):
+        return [ok("reading", f"{text}. The split is held in memory, so that this counts once.")]
+    return [
+        warning(
+            "reading",
+            f"{text}. Let data.rechunk=FOLDER make a copy once, {size_text(needed)} and quick to read at random, or "
+            "hold the split in memory (data.cache=ram).",
         )
     ]
 

@@ -5,7 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
-from pdesurrogate.doctor.data_checks import read_over_used
+from pdesurrogate.data.opening import open_data
+from pdesurrogate.doctor.data_checks import look_at_data, read_over_used
 from pdesurrogate.doctor.run import doctor, examine
 
 
@@ -141,3 +142,30 @@ def test_chunks_that_cost_much_are_told_with_what_to_do(write_set, healthy_frame
     assert "chunks of 5 x 4 x 8 x 8" in found
     assert "let data.rechunk=FOLDER make a copy once" in found
     assert told(examine(compose("data.cache=ram")), "warning") == []
+
+
+def test_files_that_are_slow_to_read_at_random_are_told_with_what_to_do(tmp_path):
+    frames = np.random.default_rng(0).normal(size=(6, 24, 192, 192)).astype(np.float32)
+    layout = {
+        "fields": ["u"],
+        "axes": ["sample", "time", "x", "y"],
+        "space": {name: {"length": 1, "boundary": "periodic"} for name in "xy"},
+        "time": {"dt": 1},
+    }
+    np.savez_compressed(tmp_path / "packed.npz", u=frames)
+    np.savez(tmp_path / "plain.npz", u=frames)
+    found = {}
+    for name in ("packed", "plain"):
+        for cache in ("none", "ram"):
+            section = {
+                "kind": "custom",
+                "path": str(tmp_path / f"{name}.npz"),
+                "layout": layout,
+                "grid": None,
+            }
+            data = open_data({**section, "cache": cache})
+            found[name, cache] = [f for f in look_at_data(data, 1) if f.subject == "reading"]
+    assert [found[key][0].level for key in found] == ["warning", "ok", "ok", "ok"]
+    assert "Let data.rechunk=FOLDER make a copy once" in found["packed", "none"][0].sentence
+    assert "held in memory" in found["packed", "ram"][0].sentence
+    assert "a random window of 2 frames, 288 KiB" in found["plain", "none"][0].sentence
