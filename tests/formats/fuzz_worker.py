@@ -1,4 +1,4 @@
-"""Reads mutated files of every container, each container in a forked process; prints what came of it as JSON."""
+"""Reads mutated files of every layout, each layout in a forked process; prints what came of it as JSON."""
 
 from __future__ import annotations
 
@@ -22,20 +22,7 @@ import numpy as np
 
 from pdesurrogate.data import DATASETS
 
-NAMES = (
-    "li_v5",
-    "li_v5_deflated",
-    "li_v7.3",
-    "neuralop_darcy",
-    "neuralop_burgers",
-    "pdebench_rdb",
-    "pdebench_incompressible",
-    "pdearena_weather",
-    "the_well",
-    "factformer_kolmogorov",
-    "factformer_smoke",
-    "spherical_run",
-)
+NAMES = tuple(layouts.LAYOUTS)
 SMALL = {"pdebench_rdb": lambda folder: layouts.dam_break(folder, count=3)}
 ALONE = {"the_well": "root", "pdearena_weather": "root", "pdebench_incompressible": "path"}
 """Sets of several files of which the mutated one is read alone: less work for each mutation."""
