@@ -72,11 +72,19 @@ def require_file(path: Path) -> None:
         )
     if sentence := missing_shards(path):
         raise ValueError(f"there is no file {path}. {sentence}")
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
+    missing = path
+    while not missing.parent.is_dir():  # the first part of the path that is not there
+        missing = missing.parent
+    what = "file" if missing == path else f"folder {missing}, and so no file"
+    siblings = [entry.name for entry in missing.parent.iterdir()]
+    near = difflib.get_close_matches(missing.name, siblings, n=3, cutoff=0.5)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file. It holds {listing(path)}.")
     raise ValueError(
-        f"there is no file {path}. "
-        + (f"Did you mean {' or '.join(near)}?" if near else f"The folder holds {listing(path.parent)}.")
+        f"there is no {what} {path}. "
+        + (
+            f"Did you mean {' or '.join(near)}?"
+            if near
+            else f"{missing.parent} holds {listing(missing.parent)}."
+        )
     )

@@ -259,8 +259,8 @@ def _reading(split: Trajectories, span: int, cache: str) -> list[Finding]:
     typical = float(np.median(seconds))
     usual = READ_ANEW + span * size / READ_RATE
     text = (
-        f"a random window of {span} frames, {span * size / 2**10:.0f} KiB, takes {1e3 * typical:.1f} ms of the processor to "
-        f"read, {typical / usual:.1f} times what it may take from a store"
+        f"a random window of {span} frames, {span * size / 2**10:.0f} KiB, takes {1e3 * typical:.1f} ms of "
+        f"the processor to read, {typical / usual:.1f} times what it may take from a store"
     )
     needed = split.num_trajectories * split.num_frames * size * ranks_here()
     if typical <= 4 * usual:

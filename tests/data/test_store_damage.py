@@ -90,7 +90,9 @@ def test_a_missing_file_is_answered_with_the_nearest_name(
     write_store(tmp_path / "train.h5", smoke_spec)
     with pytest.raises(ValueError, match=r"there is no file .*trian.h5. Did you mean train.h5\?"):
         StoredTrajectories(tmp_path / "trian.h5")
-    with pytest.raises(ValueError, match="the folder does not exist"):
+    with pytest.raises(
+        ValueError, match=r"there is no folder .*nowhere, and so no file .*train.h5. .* holds train.h5"
+    ):
         StoredTrajectories(tmp_path / "nowhere" / "train.h5")
 
 

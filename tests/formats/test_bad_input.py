@@ -71,6 +71,16 @@ def test_a_path_that_does_not_exist_names_the_nearest(tmp_path, kind):
         open_dataset({"kind": kind, "path": str(tmp_path / "ns_V1e-3_N5000_T5.mat"), **options})
 
 
+def test_a_folder_that_is_missing_on_the_way_is_named_with_the_nearest(tmp_path):
+    (tmp_path / "downloads").mkdir()
+    place = tmp_path / "downlaods" / "deep" / "u.npy"
+    with pytest.raises(
+        ValueError,
+        match=r"there is no folder .*/downlaods, and so no file .*/u\.npy\. Did you mean downloads\?",
+    ):
+        open_dataset({"kind": "factformer", "path": str(place)})
+
+
 @pytest.mark.parametrize("kind", ["pdearena", "the_well", "scalarflow"])
 def test_a_folder_that_does_not_exist_or_holds_something_else_is_named(tmp_path, kind):
     (tmp_path / "shear_flow").mkdir()
