@@ -18,6 +18,8 @@ def explain(error: Exception, conf: Path, command: str, overrides: Sequence[str]
     if found := re.search(r"Could not find '([\w/.-]+)'", text):
         group, _, name = found.group(1).rpartition("/")
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        if "/" in group and (conf / group).is_dir():  # Hydra lists the files of the group's own folder alone
+            options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         return (
             f"unknown {group or 'configuration'} {name!r}.{did_you_mean(name, options)} "
             f"Available: {', '.join(options)}."

@@ -45,6 +45,10 @@ def test_help_answers_in_under_two_seconds_and_lists_the_groups(tmp_path):
     ("override", "sentence"),
     [
         ("model=fnoo", "unknown model 'fnoo'. Did you mean 'fno'? Available: "),
+        (
+            "data=navier_stokes/decay_smal",
+            "unknown data/navier_stokes 'decay_smal'. Did you mean 'decay_small'? Available: decay, decay_small, ",
+        ),
         ("model.widht=3", "there is no option 'widht' in 'model'. Did you mean 'width'?"),
         ("+model.widht=3", "model=fno has no option 'widht'. Did you mean 'width'?"),
         ("modle=fno", "there is no option 'modle'. Did you mean 'model'?"),
