@@ -176,11 +176,16 @@ def _task(command: str, refusals: Refusals | None) -> Callable[[Any], Any]:
         from omegaconf import OmegaConf
 
         from .config_errors import check_group_options
+        from .trainer_options import check_trainer
 
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         choices = dict(HydraConfig.get().runtime.choices)
         try:
             check_group_options(config, choices, conf_dir())
+            if command == "train":
+                check_trainer(
+                    config["trainer"], config["data"].get("batch_size", 16), config["optim"].get("ema")
+                )
             keep_freed_memory()
             module, function = COMMANDS[command][0].split(":")
             return getattr(importlib.import_module(module), function)(config)

@@ -186,8 +186,10 @@ class Regridded:
 
     def frames(self, trajectory: int, start: int, stop: int) -> Float32[np.ndarray, "time channel *space"]:
         """Return the frames ``start`` to ``stop - 1`` of one trajectory on the new grid."""
-        stored = torch.from_numpy(self.base.frames(trajectory, start, stop))
-        return regrid(stored, self.spec, self.grid, self.method).contiguous().numpy()
+        stored = self.base.frames(trajectory, start, stop)
+        if self.method == "native":
+            return stored
+        return regrid(torch.from_numpy(stored), self.spec, self.grid, self.method).contiguous().numpy()
 
     def frames_into(self, trajectory: int, start: int, targets: Sequence[np.ndarray]) -> None:
         """Read the frames from ``start`` on, on the new grid, into arrays ``(channel, *space)``, one a frame."""

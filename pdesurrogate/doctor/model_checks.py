@@ -12,7 +12,8 @@ from torch import nn
 from ..data.datamodule import TrajectoryDataModule
 from ..models import MODELS
 from ..models.matching import num_real_parameters
-from ..training.region_parallel import region_parallel_size, require_regions
+from ..trainer_options import region_parallel_size
+from ..training.region_parallel import require_regions
 from .findings import Finding, ok, problem, refusals, warning
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..registry import check_numbers, check_options, load_plugins
+from ..trainer_options import region_parallel_size
 from ..training import UNROLLS
 from ..training.optimisation import Optimisation
-from ..training.region_parallel import region_parallel_size
 from ..training.stages import Boosting
 from .data_checks import look_at_data
 from .environment import look_at_environment, num_ranks

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from ..data.datamodule import TrajectoryDataModule
 from ..deploy.artifact import read_plain
 from ..interruption import StopSignals
+from ..trainer_options import region_parallel_size
 from .checkpoints import LAST, DurableCheckpointIO, KeepLast
 from .double import DoubleBatches
 from .forecasts import ForecastFigures
@@ -27,7 +28,7 @@ from .out_of_memory import explain_out_of_memory
 from .processes import build_strategy
 from .progress import ConsoleProgress
 from .pruning import Pruning
-from .region_parallel import RegionParallel, region_parallel_size
+from .region_parallel import RegionParallel
 from .skipped_steps import StopAfterSkippedSteps
 from .stages import Fitted
 from .throughput import Throughput

@@ -13,12 +13,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
-from ..registry import did_you_mean
-from .region_parallel import region_parallel_size
+from ..trainer_options import check_trainer, num_processes
 from .sharded import FullySharded, require_shardable
-
-STRATEGIES = ("auto", "ddp", "fsdp")
-ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 def check_processes(trainer: Mapping[str, Any], batch_size: int, ema: float | None = None) -> None:
@@ -30,57 +26,12 @@ def check_processes(trainer: Mapping[str, Any], batch_size: int, ema: float | No
         ema: decay of averaged weights; None for none.
 
     Raises:
-        ValueError: for an unknown strategy or accelerator, devices that do not exist, a single process, shared regions
-            or averaged weights with ``strategy=fsdp``, a batch that cannot be shared out equally, or a port that
-            another program uses.
+        ValueError: for what `check_trainer` refuses, devices that do not exist, or a port that another program uses.
     """
-    for key, allowed in (("strategy", STRATEGIES), ("accelerator", ACCELERATORS)):
-        if trainer[key] not in allowed:
-            raise ValueError(
-                f"trainer.{key} is {trainer[key]!r}.{did_you_mean(str(trainer[key]), allowed)} Allowed: "
-                f"{', '.join(allowed)}."
-            )
+    check_trainer(trainer, batch_size, ema)
     _require_devices(trainer)
-    if trainer["strategy"] == "fsdp" and ema is not None:
-        raise ValueError(
-            f"optim.ema={ema} averages whole weights and trainer.strategy=fsdp shares them out; they do not go "
-            "together. Use trainer.strategy=ddp, or optim.ema=null."
-        )
-    if trainer["strategy"] == "fsdp" and trainer.get("compile", False):
-        raise ValueError(
-            "trainer.compile=true compiles parts whose weights are whole and trainer.strategy=fsdp shares them out; "
-            "they do not go together. Use trainer.strategy=ddp, or trainer.compile=false."
-        )
-    size, processes = region_parallel_size(trainer), num_processes(trainer)
-    if processes is None:  # known once they run
-        return
-    if trainer["strategy"] == "fsdp" and processes == 1:
-        raise ValueError(
-            "trainer.strategy=fsdp shares the weights out over processes, and trainer.devices times trainer.num_nodes "
-            "is 1. Use more devices, or trainer.strategy=auto."
-        )
-    if trainer["strategy"] == "fsdp" and size > 1:
-        raise ValueError(
-            f"trainer.strategy=fsdp shares the weights out and trainer.region_parallel={size} the regions of a sample; "
-            "they do not go together. Use trainer.strategy=ddp, or trainer.region_parallel=1."
-        )
-    groups = processes // size
-    if batch_size % groups:
-        raise ValueError(
-            f"data.batch_size is {batch_size}, counted over all processes, and {groups} share a batch out "
-            f"(trainer.devices times trainer.num_nodes{' over trainer.region_parallel' if size > 1 else ''}). Give a "
-            f"multiple of {groups}, such as data.batch_size={max(1, round(batch_size / groups)) * groups}."
-        )
-    if processes > 1:
+    if (num_processes(trainer) or 1) > 1:
         _require_free_port()
-
-
-def num_processes(trainer: Mapping[str, Any]) -> int | None:
-    """Return the number of processes that are asked for; None where it depends on the machine."""
-    devices = trainer["devices"]
-    if isinstance(devices, list):
-        return len(devices) * int(trainer["num_nodes"])
-    return devices * int(trainer["num_nodes"]) if isinstance(devices, int) and devices > 0 else None
 
 
 def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> str | Strategy:
@@ -100,15 +51,9 @@ def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> s
 
 
 def _require_devices(trainer: Mapping[str, Any]) -> None:
-    devices, nodes, accelerator = trainer["devices"], trainer["num_nodes"], trainer["accelerator"]
-    if type(nodes) is not int or nodes < 1:
-        raise ValueError(f"trainer.num_nodes is {nodes!r}; give the number of machines.")
+    """Refuse GPUs that this machine does not have."""
+    devices, accelerator = trainer["devices"], trainer["accelerator"]
     wanted = devices if isinstance(devices, list) else []
-    is_count = isinstance(devices, int) and not isinstance(devices, bool) and (devices > 0 or devices == -1)
-    if not (is_count or devices == "auto" or (wanted and all(isinstance(d, int) and d >= 0 for d in wanted))):
-        raise ValueError(
-            f"trainer.devices is {devices!r}; give their number, a list of their indices such as [0,2], or auto."
-        )
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if accelerator == "gpu" and not available and not torch.backends.mps.is_available():
         raise ValueError(

@@ -13,7 +13,6 @@ the mean over the group (`enter`); then the mean over W is that of the W / G gro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..layers import AllRegions, RegionShare
+from ..trainer_options import require_whole_groups
 
 
 class GroupShare:
@@ -132,38 +132,6 @@ class RegionParallel(lightning.Callback):
     ) -> None:
         """Give the model all regions back."""
         _set_share(pl_module, AllRegions())
-
-
-def region_parallel_size(trainer: Mapping[str, Any]) -> int:
-    """Return ``trainer.region_parallel``, after checking it against the processes that are asked for.
-
-    Raises:
-        ValueError: if it is below 1 or does not divide their number.
-    """
-    size = int(trainer.get("region_parallel", 1))
-    if size < 1:
-        raise ValueError(
-            f"trainer.region_parallel is {size}; it is the number of processes for a sample, 1 or more."
-        )
-    devices = trainer["devices"]
-    per_node = len(devices) if isinstance(devices, list) else devices
-    if isinstance(per_node, int) and per_node > 0:  # otherwise known once the processes run
-        require_whole_groups(per_node * trainer["num_nodes"], size)
-    return size
-
-
-def require_whole_groups(num_processes: int, size: int) -> None:
-    """Refuse groups that do not use up the processes.
-
-    Raises:
-        ValueError: naming both numbers.
-    """
-    if num_processes % size:
-        raise ValueError(
-            f"trainer.region_parallel is {size} and training runs in {num_processes} process"
-            f"{'' if num_processes == 1 else 'es'} (trainer.devices times trainer.num_nodes); give a multiple of "
-            f"{size}."
-        )
 
 
 def require_regions(model: nn.Module, name: str, size: int) -> None:

