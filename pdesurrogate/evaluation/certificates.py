@@ -8,8 +8,8 @@ it was; conservation is read off the truth.
 =================  ===================================================================================================
 property           measured
 =================  ===================================================================================================
-shift              ``f`` against a shift by a third of every periodic axis, on a sphere by a third of a turn about
-its axis rotation           a quarter turn of the plane; on a sphere a half turn about an axis through the equator
+shift              ``f`` against a shift by a third of every periodic axis, on a sphere of a turn about its axis
+rotation           a quarter turn of the plane; on a sphere a half turn about an axis through the equator
 reflection         a mirror image of the plane; on a sphere those at the equator and at a meridian, the larger
 resolution         `Transfer.inconsistency`, the largest over grids
 conservation of X  change of a balance over one step, see `pdesurrogate.metrics.balances`
@@ -182,7 +182,7 @@ def _worst(step: Step, acts: Sequence[Act], frames: Tensor, parameters: Tensor) 
 
 def _of_resolution(native: Native, transfers: Sequence[Transfer]) -> Certificate:
     own = [t for t in transfers if t.label == native.label]
-    # A model whose future converges with the spacing, or one of a fixed grid, is not one and the same on all grids.
+    # A model whose future depends on the spacing, or one of a fixed grid, is not one and the same on all grids.
     model = native.surrogate.model
     declared = getattr(model, "grids", "any") != "fixed" and getattr(model, "convergence", None) is None
     if not own:
