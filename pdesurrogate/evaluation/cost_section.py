@@ -63,6 +63,8 @@ def _table(evaluation: Evaluation) -> str:
         "the median of single steps on one trajectory; memory is that of tensors at the peak of such a step, "
         "weights included."
     )
+    if any(row.role == "ensemble" for row in rows):
+        caption += " Members of an ensemble run one after the other."
     if evaluation.solver:
         caption += (
             " <i>Solver at equal error</i>: the coarsest grid on which the solver that made the data errs no more "
