@@ -207,6 +207,11 @@ class TrajectoryDataModule(lightning.LightningDataModule):
         """
         return self._held.planned_on(device, [s for s in ("train", "valid") if s in self.dataset.splits])
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether the train split will be held in memory, so that its windows are not read from files."""
+        return self._held.reads_once("train") if "train" in self.dataset.splits else False
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the sampling's settings and its position, plain types."""
         epoch, next_batch = 0, 0

@@ -74,6 +74,12 @@ class HeldSplits:
             log.info("%s, %.0f MiB: %s", self._what(split), self._bytes(split) / 2**20, place)
         return windows
 
+    def reads_once(self, split: str) -> bool:
+        """Return whether a split is to be held, by the host or a GPU; what was asked for is believed."""
+        if self.cache in ("ram", "gpu"):
+            return True
+        return fits_on_host(self.cache, self._bytes(split) * ranks_here(), self._what(split))
+
     def planned_on(self, device: torch.device, splits: Iterable[str]) -> int:
         """Return the bytes that splits will take on a device that computes and holds nothing yet.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..durable import durable_write
+from ..fields.units import with_space
 from ..registry import load_plugins
 from ..surrogate import Surrogate
 from .devices import choose_device
@@ -50,11 +51,11 @@ def forecast(config: Mapping[str, Any]) -> None:
         given = check_dataset(surrogate, start, config.get("parameters") or {})
         write_forecast(surrogate, given, config["steps"], config["batch_size"], target)
     log.info(
-        "Forecast of %s, %d steps of %g %s for %d sample%s: %s",
+        "Forecast of %s, %d steps of %g%s for %d sample%s: %s",
         ", ".join(forecast_channels(given)),
         config["steps"],
         surrogate.spec.dt,
-        surrogate.spec.time_units,
+        with_space(surrogate.spec.time_units),
         given.num_samples,
         "" if given.num_samples == 1 else "s",
         target,

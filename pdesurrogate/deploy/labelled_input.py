@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..fields import Axis, DataSpec, Field
-from ..fields.units import same_units
+from ..fields.units import same_units, with_space
 from ..registry import did_you_mean
 from ..surrogate import Surrogate
 from .labelled_times import check_steps
@@ -132,9 +132,10 @@ def check_dataset(
 def _check_variable(dataset: Any, name: str, field: Field, spec: DataSpec) -> None:
     if name not in dataset:
         there = [str(other) for other in dataset.data_vars]
+        unused = [other for other in there if other not in (*spec.channel_names, *spec.parameter_names)]
         raise ValueError(
             f"the dataset lacks the variable {name!r}; it holds {', '.join(there) or 'none'} and the surrogate needs "
-            f"{', '.join(spec.channel_names)}.{did_you_mean(name, there)} If it goes by another name there: "
+            f"{', '.join(spec.channel_names)}.{did_you_mean(name, unused)} If it goes by another name there: "
             f"dataset.rename({{'other name': {name!r}}})."
         )
     array = dataset[name]
@@ -200,7 +201,7 @@ def _last_frames(dataset: Any, spec: DataSpec, history: int) -> Any:
     if timeless and (history > 1 or len(timeless) < len(moving)):
         raise ValueError(
             f"the variable {timeless[0]!r} has no dimension 'time' and the surrogate needs {history} "
-            f"frame{'s' if history > 1 else ''} of {', '.join(moving)}, {spec.dt:g} {spec.time_units} apart."
+            f"frame{'s' if history > 1 else ''} of {', '.join(moving)}, {spec.dt:g}{with_space(spec.time_units)} apart."
         )
     if TIME not in dataset.dims:
         return dataset
@@ -212,7 +213,7 @@ def _last_frames(dataset: Any, spec: DataSpec, history: int) -> Any:
         )
     cut = dataset.isel({TIME: slice(available - history, None)})
     if TIME in cut.coords:
-        check_steps(cut[TIME], spec, history)
+        check_steps(dataset[TIME][-max(history, 2) :], spec, history)
     elif history > 1:
         raise ValueError(
             f"the dataset has no coordinate 'time', so that nobody can tell whether its frames are {spec.dt:g} "
@@ -243,9 +244,10 @@ def _parameters(
         elif name in dataset:
             columns[..., column] = _parameter(dataset[name], parameter.units, sample_dims, shape)
         else:
+            units = "" if parameter.units == "1" else f" ({parameter.units})"
             raise ValueError(
-                f"the surrogate needs the PDE parameter {name!r} ({parameter.units}) and the dataset has no variable "
-                f"of that name. Add it, dataset.assign({name}=...), or give it: parameters={{{name!r}: ...}}."
+                f"the surrogate needs the PDE parameter {name!r}{units} and the dataset has no variable of that "
+                f"name. Add it, dataset.assign({name}=...), or give it: parameters={{{name!r}: ...}}."
             )
         if not np.isfinite(columns[..., column]).all():
             raise ValueError(f"the PDE parameter {name!r} is not finite.")

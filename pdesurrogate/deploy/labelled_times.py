@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..fields import DataSpec
-from ..fields.units import same_units, seconds
+from ..fields.units import same_units, seconds, with_space
+
+log = logging.getLogger(__name__)
 
 _NANOSECOND = 1e-9
 
@@ -38,23 +41,35 @@ def continued(times: Any, spec: DataSpec, lead: np.ndarray) -> Any:
 
 
 def check_steps(times: Any, spec: DataSpec, history: int) -> None:
-    """Refuse a history whose frames are not ``dt`` apart.
+    """Refuse a history whose frames are not ``dt`` apart, and say so of a frame that is one and the one before it.
+
+    Args:
+        times: of the history; where that is one frame, the time of the frame before it may stand in front.
+        spec: of the surrogate.
+        history: number of frames that it needs.
 
     Raises:
         ValueError: naming the step that is there and the one that is needed.
     """
-    if history < 2:
-        return
-    passed = elapsed(times, spec)[-history:]
-    steps = np.diff(passed)
+    steps = np.diff(elapsed(times, spec))
     if times.dtype == np.float32:
         # Differences of large times in float32 are no more exact than this.
         slack = 4 * float(np.finfo(np.float32).eps) * float(np.abs(times.values).max()) * _unit(times, spec)
     else:
         slack = 0.0
     if not (np.abs(steps - spec.dt) <= 1e-3 * spec.dt + slack).all():
-        unit = "" if spec.time_units == "1" else f" {spec.time_units}"
+        unit = with_space(spec.time_units)
         found = ", ".join(f"{step:g}" for step in np.unique(np.round(steps, 9))[:4])
+        if history < 2:
+            log.warning(
+                "The last frames of the dataset are %s%s apart and the surrogate goes on in steps of %g%s from the "
+                "last one. If that is not what was meant, look at the units of its times.",
+                found,
+                unit,
+                spec.dt,
+                unit,
+            )
+            return
         raise ValueError(
             f"the last {history} frames of the dataset are {found}{unit} apart and the surrogate was trained on steps "
             f"of {spec.dt:g}{unit}. Choose frames that far apart, for example with dataset.isel(time=slice(None, None, "

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..fields.units import with_space
 from ..surrogate import Surrogate
 from ..version import __version__
 from .labelled_input import TIME, LabelledInput, check_dataset
@@ -40,8 +41,8 @@ def predict(
         OSError: if the file cannot be written.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 upwards.")
     given = check_dataset(surrogate, dataset, parameters)
     if output is not None:
         from .forecast_file import open_forecast, write_forecast
@@ -94,9 +95,9 @@ def finite(given: LabelledInput, samples: range, step: int, frame: Tensor) -> np
         place = given.place(samples[int(bad.nonzero()[0])])
         where = "".join(f", {dim} {index}" for dim, index in place.items())
         raise ValueError(
-            f"the forecast diverged at step {step + 1} (lead time {(step + 1) * given.spec.dt:g} "
-            f"{given.spec.time_units}{where}): it holds NaN or infinite values. Ask for fewer steps; values at the "
-            "start that are far from those of the training data can be a reason as well."
+            f"the forecast diverged at step {step + 1} (lead time {(step + 1) * given.spec.dt:g}"
+            f"{with_space(given.spec.time_units)}{where}): it holds NaN or infinite values. Ask for fewer steps; "
+            "values at the start that are far from those of the training data can be a reason as well."
         )
     return frame.cpu().numpy()
 

@@ -41,9 +41,13 @@ def look_at_data(data: TrajectoryDataModule, num_trajectories: int | None) -> li
     findings += [*_channels(data.spec, scans), *_leakage(scans), *_parameters(data)]
     base = splits.get("train", next(iter(splits.values())))
     span = data.stride * (data.history + data.horizon - 1) + 1
+<<<<<<< HEAD
     if isinstance(base, StoredTrajectories):
         return [*findings, *_chunks(base, span, data.cache)]
     return [*findings, *_reading(base, span, data.cache)]
+=======
+    return [*findings, *_chunks(base, span, data.reads_once)]
+>>>>>>> audit9
 
 
 def _schema(data: TrajectoryDataModule) -> list[Finding]:
@@ -212,7 +216,7 @@ def split_ranges(train: np.ndarray, names: Sequence[str]) -> str:
     return ", ".join(f"{train[:, i].min():g} to {train[:, i].max():g}" for i in range(len(names)))
 
 
-def _chunks(split: Trajectories, span: int, cache: str) -> list[Finding]:
+def _chunks(split: Trajectories, span: int, reads_once: bool) -> list[Finding]:
     """Compare the chunks of an HDF5 file with the windows that are read from it."""
     path = getattr(split, "path", None)
     if path is None or not Path(path).is_file() or not h5py.is_hdf5(path):
@@ -231,13 +235,14 @@ def _chunks(split: Trajectories, span: int, cache: str) -> list[Finding]:
         f"{Path(path).name} has chunks of {' x '.join(map(str, chunks))} (trajectory, time, space); a window of {span} "
         f"frames reads {factor:.1f} times what it uses"
     )
-    if factor <= 4 or cache in ("ram", "gpu"):
-        return [ok("chunks", f"{text}{', compressed' if is_compressed else ''}.")]
+    if factor <= 4 or reads_once:
+        held = "; the split is held in memory and read once" if reads_once else ""
+        return [ok("chunks", f"{text}{', compressed' if is_compressed else ''}{held}.")]
     return [
         warning(
             "chunks",
-            f"{text}. Hold the split in memory (data.cache=ram), or let data.rechunk=FOLDER make a copy once, in "
-            "chunks of one trajectory, a few frames and all of space.",
+            f"{text}. Hold the split in memory (data.cache=ram) if it fits, or let data.rechunk=FOLDER make a "
+            "copy once, in chunks of one trajectory, a few frames and all of space.",
         )
     ]
 

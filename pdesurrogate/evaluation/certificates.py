@@ -183,7 +183,7 @@ def _worst(step: Step, acts: Sequence[Act], frames: Tensor, parameters: Tensor) 
 
 def _of_resolution(native: Native, transfers: Sequence[Transfer]) -> Certificate:
     own = [t for t in transfers if t.label == native.label]
-    # A model whose future converges with the spacing, or one of a fixed grid, is not one and the same on all grids.
+    # A model whose future depends on the spacing, or one of a fixed grid, is not one and the same on all grids.
     model = native.surrogate.model
     declared = getattr(model, "grids", "any") != "fixed" and getattr(model, "convergence", None) is None
     if not own:

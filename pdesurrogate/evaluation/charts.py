@@ -117,7 +117,9 @@ def line_chart(
     if not xs or not ys:
         return '<p class="note">No finite numbers to draw.</p>'
     ys += y_include
-    across = Scale(*_span(xs, log_x, pad=0.0), float(LEFT), float(WIDTH - RIGHT), log_x)
+    # Markers are drawn whole; lines alone begin and end at the frame.
+    margin = 0.02 if any(s.markers for s in series) else 0.0
+    across = Scale(*_span(xs, log_x, pad=margin), float(LEFT), float(WIDTH - RIGHT), log_x)
     up = Scale(*_span(ys, log_y, pad=0.06), float(HEIGHT - BOTTOM), float(TOP), log_y)
     x_format = power_of_ten if log_x and across.high / across.low > 100 else plain_number
     parts = [

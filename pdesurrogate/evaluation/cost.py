@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from .contenders import Native
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one surrogate on one grid.
+    """Cost of one surrogate, or of an ensemble of them, on one grid.
 
     Attributes:
         label: of the contender.
@@ -66,6 +66,24 @@ def measure_cost(contender: Native, history: Tensor, parameters: Tensor, repeats
         (peak + sum(p.numel() * p.element_size() for p in surrogate.parameters())) / 2**20,
         tuple(history.shape[3:]),
         _describe(device),
+    )
+
+
+def joint_cost(label: str, members: Sequence[Cost]) -> Cost:
+    """Return what an ensemble costs whose members run one after the other, all weights in memory.
+
+    Args:
+        label: of the ensemble.
+        members: the cost of each, on one grid and device.
+    """
+    weights = [4 * member.parameters / 2**20 for member in members]
+    return Cost(
+        label,
+        sum(member.parameters for member in members),
+        sum(member.ms_per_frame for member in members),
+        sum(weights) + max(member.peak_mib - own for member, own in zip(members, weights, strict=True)),
+        members[0].grid,
+        members[0].device,
     )
 
 

@@ -8,7 +8,7 @@ import math
 from .charts import Series, line_chart, percent
 from .results import Evaluation
 from .tables import captioned, colour_class, rows_of
-from .typography import error_text, on_grid, three_digits
+from .typography import error_text, number_text, on_grid, three_digits
 
 
 def cost_content(evaluation: Evaluation) -> str:
@@ -41,8 +41,8 @@ def _table(evaluation: Evaluation) -> str:
     rows = [c for c in evaluation.contenders if c.label in costs]
     columns = [
         {label: f"<td>{c.parameters:,}</td>" for label, c in costs.items()},
-        {label: f"<td>{c.ms_per_frame:.3g}</td>" for label, c in costs.items()},
-        {label: f"<td>{c.peak_mib:.3g}</td>" for label, c in costs.items()},
+        {label: f"<td>{number_text(c.ms_per_frame)}</td>" for label, c in costs.items()},
+        {label: f"<td>{number_text(c.peak_mib)}</td>" for label, c in costs.items()},
     ]
     heads = ["Model", "parameters", "ms per frame", "peak MiB"]
     if evaluation.solver:
@@ -50,19 +50,21 @@ def _table(evaluation: Evaluation) -> str:
         found = {label: evaluation.speed_up(label) for label in costs}
         columns.append(
             {
-                label: f"<td>{on_grid(f[1].grid)}<small>{f[1].ms_per_frame:.3g} ms per frame</small></td>"
+                label: f"<td>{on_grid(f[1].grid)}<small>{number_text(f[1].ms_per_frame)} ms per frame</small></td>"
                 if f
                 else "<td>none</td>"
                 for label, f in found.items()
             }
         )
-        columns.append({label: f"<td>{f'{f[0]:.3g}' if f else '—'}</td>" for label, f in found.items()})
+        columns.append({label: f"<td>{number_text(f[0]) if f else '—'}</td>" for label, f in found.items()})
     device = html.escape(evaluation.costs[0].device) if evaluation.costs else ""
     caption = (
         f"<b>Table 9.</b> Cost on the training grid ({device}). Parameters are real degrees of freedom; time is "
         "the median of single steps on one trajectory; memory is that of tensors at the peak of such a step, "
         "weights included."
     )
+    if any(row.role == "ensemble" for row in rows):
+        caption += " Members of an ensemble run one after the other."
     if evaluation.solver:
         caption += (
             " <i>Solver at equal error</i>: the coarsest grid on which the solver that made the data errs no more "
@@ -117,8 +119,10 @@ def _pareto(evaluation: Evaluation) -> str:
     )
     caption = (
         "<b>Figure 4.</b> Accuracy against cost on the training grid: the rollout’s relative L2 error and the "
-        "time of a frame; lower left is better. The dotted line joins what nothing else beats in both."
+        "time of a frame; lower left is better."
     )
+    if len(front) > 1:
+        caption += " The dotted line joins what nothing else beats in both."
     inside = f'<div class="charts"><div><h3>Error against cost</h3>{chart}</div></div>'
     return f"<figure>{inside}<figcaption>{caption}</figcaption></figure>"
 

@@ -245,8 +245,9 @@ def _check_length(truth: Truth, horizon: int) -> None:
     room = truth.num_frames - truth.lead_in
     if horizon > room:
         raise ValueError(
-            f"horizon is {horizon} and the test trajectories have {truth.num_frames} frames, of which the first "
-            f"{truth.lead_in} start the rollout. Use horizon={max(room, 0)} or less, or longer trajectories."
+            f"horizon is {horizon} and the test trajectories have {truth.num_frames} frames, of which "
+            f"{truth.lead_in} go{'es' if truth.lead_in == 1 else ''} before the rollout. "
+            f"Use horizon={max(room, 0)} or less, or longer trajectories."
         )
 
 

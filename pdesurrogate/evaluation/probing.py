@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..fields.regridding import can_resample
 from ..models.equivariance import Step
 from .certificates import Certificate, certify
-from .contenders import Native
+from .contenders import Joined, Native
 from .plan import Plan
 from .reference import MOST_TRAJECTORIES, Reference, find_reference, solver_curve, twin_errors
 from .resolution import Transfer, transfer
@@ -38,7 +39,9 @@ def measure_transfers(plan: Plan) -> list[Transfer]:
     home = plan.truths[plan.training_grid]
     ids = home.indices[:_PROBES]
     frames, parameters = home.frames(ids, 0, home.lead_in), home.parameters(ids)
-    others = [grid for grid in plan.truths if grid != plan.training_grid]
+    others = sorted(
+        (grid for grid in plan.truths if grid != plan.training_grid), key=lambda grid: (math.prod(grid), grid)
+    )
     grids = others or [tuple(2 * n for n in plan.training_grid)]
     return [
         transfer(native, frames, parameters, grid)
@@ -90,7 +93,7 @@ def against_solver(plan: Plan, reference: Reference | str, scores: Sequence[Scor
     at_home = [
         s
         for s in scores
-        if s.grid == plan.training_grid and not s.refused and isinstance(s.contender, Native)
+        if s.grid == plan.training_grid and not s.refused and isinstance(s.contender, Native | Joined)
     ]
     enough = min(float(s.rollout[HEADLINE].per_sample()[:MOST_TRAJECTORIES].mean()) for s in at_home)
     own = next(s for s in at_home if s.contender.role == "main").one_step[HEADLINE]

@@ -160,7 +160,10 @@ def find_reference(section: Mapping[str, Any], stored: Trajectories, spec: DataS
     if not isinstance(generator, ContinuableGenerator):
         return f"The solver of {kind} data does not go on from their frames."
     if changed := differences(stored, generator):
-        return f"The configured solver is not the one that made the test file: {'; '.join(changed)}."
+        return (
+            f"The configured solver is not the one that made the test file: {'; '.join(changed)}. "
+            "Name the data set (data=NAME) and give data.generator the options that it was generated with."
+        )
     first = int(stored.attributes["first_trajectory"])
     frame = torch.from_numpy(stored.frames(0, 0, 1))
     try:

@@ -15,8 +15,8 @@ from ..durable import durable_folder
 from ..metrics.spectral_errors import DominantModes
 from ..version import __version__
 from .cases import show_cases
-from .contenders import Native, native_of
-from .cost import measure_cost
+from .contenders import Joined, Native, native_of
+from .cost import joint_cost, measure_cost
 from .ensembles import score_ensembles
 from .metrics_file import to_dict
 from .plan import Plan, file_digest, prepare
@@ -85,8 +85,14 @@ def run(plan: Plan, config: Mapping[str, Any]) -> Evaluation:
         )
     home = plan.truths[plan.training_grid]
     window = home.frames([home.indices[0]], 0, home.lead_in)
-    timed = [c for c in plan.contenders if isinstance(c, Native) and not c.refuses(plan.training_grid)]
-    costs = [measure_cost(c, window, home.parameters([home.indices[0]])) for c in timed]
+    parameters = home.parameters([home.indices[0]])
+    costs = []
+    for contender in (c for c in plan.contenders if not c.refuses(plan.training_grid)):
+        if isinstance(contender, Native):
+            costs.append(measure_cost(contender, window, parameters))
+        elif isinstance(contender, Joined):
+            members = [measure_cost(member, window, parameters) for member in contender.members]
+            costs.append(joint_cost(contender.label, members))
     own = next(s for s in scores if s.contender.role == "main" and s.grid == plan.training_grid)
     log.info("Certificates, ensembles and the data's own solver")
     reference = reference_of(plan, config)
@@ -133,20 +139,21 @@ def provenance(plan: Plan, config: Mapping[str, Any]) -> dict[str, dict[str, Any
     sections["How the test data were made"] = {
         key: value for key, value in dict(test_facts).items() if key not in ("equation", "Conventions")
     }
-    natives = list(
-        dict.fromkeys(n for c in plan.contenders if (n := native_of(c)) is not None and n.role != "stage")
-    )
-    for contender in natives:
-        sections[f"Artifact: {contender.label}"] = _artifact_facts(contender)
+    natives = {n.label: n for c in plan.contenders if (n := native_of(c)) is not None and n.role != "stage"}
+    for joined in (c for c in plan.contenders if isinstance(c, Joined)):
+        _, *others = joined.members  # the first is the main surrogate
+        natives |= {f"member {number} of the ensemble": n for number, n in enumerate(others, start=2)}
+    for label, contender in natives.items():
+        sections[f"Artifact: {label}"] = _artifact_facts(contender)
     sections["Software"] = {
         "pdesurrogate": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {plan.device}",
     }
-    for contender in natives:
+    for label, contender in natives.items():
         settings = contender.surrogate.provenance.get("config", {})
-        sections[f"Configuration: training of {contender.label}"] = dict(settings)
+        sections[f"Configuration: training of {label}"] = dict(settings)
     sections["Configuration: this evaluation"] = dict(config)
     return sections
 

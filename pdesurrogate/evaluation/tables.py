@@ -96,13 +96,11 @@ def details_table(evaluation: Evaluation) -> str:
         columns.append({s.contender.label: _time_cell(evaluation, s.contender, kind) for s in scores})
     heads.append("growth rate")
     rates = {s.contender.label: evaluation.growth(s.rollout[HEADLINE]) for s in scores}
-    columns.append(
-        {label: f"<td>{f'{rate:#.2g}' if math.isfinite(rate) else '—'}</td>" for label, rate in rates.items()}
-    )
+    columns.append({label: f"<td>{number_text(rate)}</td>" for label, rate in rates.items()})
     meanings = "; ".join(_MEANINGS[name] for name in others if name in _MEANINGS)
     twin = ""
     if evaluation.twin and math.isfinite(growth := evaluation.growth(evaluation.twin)):
-        twin = f", {growth:.2g} for two solutions of the equation"
+        twin = f", {number_text(growth)} for two solutions of the equation"
     caption = (
         f"<b>Table 3.</b> More measures on the training grid, {on_grid(grid)}. "
         f"{meanings + '. ' if meanings else ''}{_certainty(evaluation)} Times: until the correlation with the "

@@ -169,16 +169,23 @@ def _scales(evaluation: Evaluation) -> Table:
 
 
 def _samplings(evaluation: Evaluation) -> Table:
-    rows = [
-        [
-            t.label,
-            on_grid(t.grid),
-            float(t.inconsistency.mean()),
-            None if t.aliasing is None else float(t.aliasing.mean()),
-        ]
-        for t in evaluation.transfers
-    ]
-    return ["model", "grid", "inconsistency", "aliasing"], rows
+    parts = ("within", "beyond", "truth beyond")
+    further = {(s.contender.label, s.grid): s.further for s in evaluation.scores if not s.refused}
+    rows: list[list[Any]] = []
+    for t in evaluation.transfers:
+        found = further.get((t.label, t.grid), {})
+        aliasing = None if t.aliasing is None else float(t.aliasing.mean())
+        shares = [float(found[part].per_sample().mean()) if part in found else None for part in parts]
+        rows.append([t.label, on_grid(t.grid), float(t.inconsistency.mean()), aliasing, *shares])
+    return [
+        "model",
+        "grid",
+        "inconsistency",
+        "aliasing",
+        "error within",
+        "error beyond",
+        "truth beyond",
+    ], rows
 
 
 def _certificates(evaluation: Evaluation) -> Table:
@@ -190,9 +197,10 @@ def _certificates(evaluation: Evaluation) -> Table:
 
 
 def _balances(evaluation: Evaluation) -> Table:
-    names = evaluation.headline.further["balance_errors"].fields
+    kinds = ("balance_errors", "band_energy")
+    names = [name for kind in kinds for name in evaluation.headline.further[kind].fields]
     rows = [
-        [s.contender.label, *s.further["balance_errors"].values[:, -1].mean(0).tolist()]
+        [s.contender.label, *(v for kind in kinds for v in s.further[kind].values[:, -1].mean(0).tolist())]
         for s in _at_home(evaluation)
     ]
     return ["model", *names], rows

@@ -65,12 +65,15 @@ def number_text(value: float) -> str:
     """Return a number with three digits, far from 1 as ``"2.0 × 10⁻⁷"``; a dash for one that is not finite."""
     if not math.isfinite(value):
         return "—"
-    return scientific(value) if value and not 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return scientific(value)
+    digits = f"{value:.3g}"
+    return (f"{float(digits):,.0f}" if "e" in digits else digits).replace("-", "−")
 
 
 def scientific(value: float) -> str:
     """Return ``"2.0 × 10⁻⁷"``."""
-    digits, exponent = f"{value:.1e}".split("e")
+    digits, exponent = f"{value:.1e}".replace("-", "−", value < 0).split("e")
     power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{digits} × 10{power}"
 

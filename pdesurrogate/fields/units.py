@@ -65,3 +65,8 @@ def _spelled(name: str) -> str:
         if known in _SPELLINGS:
             return _SPELLINGS[known]
     return name
+
+
+def with_space(units: str) -> str:
+    """Return units as they stand after a number in a sentence, ``" m"``; nothing for pure numbers."""
+    return "" if units == "1" else f" {units}"

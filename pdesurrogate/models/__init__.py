@@ -10,9 +10,9 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
   coarsest grid inside), ``"reflection"`` are the mirror images at the equator and at a meridian, and ``"rotation"`` is
   any rotation, up to the aliasing of activations;
 - ``grids``: ``"any"``, ``"multiple of n"`` or ``"fixed"``;
-- ``convergence``, where it takes any grid: the order in the spacing with which its future settles as the grid is
-  refined, None (as if it said nothing) if only aliasing tells one grid from another, 0 if its stencils count in points,
-  so that it is another function on every grid;
+- ``convergence``, where it takes more than one grid: the order in the spacing with which its future settles as the
+  grid is refined, None (as if it said nothing) if only aliasing tells one grid from another, 0 if its stencils count in
+  points, so that it is another function on every grid;
 - ``check_grid(grid)``: raises ValueError for a grid that it cannot take.
 
 It may have a ``summary``, a line about itself for the training log, and ``training_memory(grid, batch_size)``, about

@@ -126,6 +126,7 @@ class MultiGrid(nn.Module):
         self.points = _multiple(self.base) if any(self.is_cut) else 1
         self.grids: str = self.base.grids
         self.symmetries: frozenset[str] = self.base.symmetries
+        self.convergence: float | None = getattr(self.base, "convergence", None)
         if coordinates != "none" or any(self.is_cut):
             self.symmetries = frozenset()
         if any(self.is_cut) and self.grids != "fixed":

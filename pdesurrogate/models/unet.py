@@ -63,6 +63,7 @@ class UNet(nn.Module):
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
     symmetries: ClassVar[frozenset[str]] = frozenset()
+    convergence: ClassVar[int] = 0
 
     def __init__(
         self,

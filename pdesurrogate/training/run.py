@@ -18,7 +18,7 @@ from ..data.opening import open_data
 from ..deploy.artifact import read_plain, save_artifact
 from ..durable import remove_leftovers
 from ..interruption import StopSignals
-from ..launch import leave_to_launcher, was_restarted
+from ..launch import leave_to_launcher, local_rank, rank_and_size, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.staged import Staged
@@ -63,9 +63,23 @@ def train(config: dict[str, Any]) -> float:
     preemption = config["trainer"].get("preemption_signal")
     if was_restarted():
         config = {**config, "resume": str(run_dir)}
+    _require_own_folder(run_dir, config.get("resume"))
     go_on = f"python train.py resume={run_dir}"
     with StopSignals(go_on, preemption, partial(leave_to_launcher, preemption)) as signals:
         return _train(config, run_dir, signals)
+
+
+def _require_own_folder(run_dir: Path, resume: str | None) -> None:
+    """Refuse to write over another run; other processes of this one meet the folder that the first has made.
+
+    Raises:
+        ValueError: saying how to go on with the run, or beside it.
+    """
+    is_first = rank_and_size()[0] == 0 and local_rank() == 0
+    if is_first and not resume and (run_dir / CHECKPOINTS).is_dir():
+        raise ValueError(
+            f"{run_dir} already holds a run. Go on with it by resume={run_dir}, or choose another run_dir or run_id."
+        )
 
 
 def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float:

@@ -167,6 +167,15 @@ def test_one_state_without_time_is_forecast_by_a_surrogate_that_needs_no_more(da
     np.testing.assert_array_equal(timeless.vorticity, forecast.vorticity)
 
 
+def test_frames_that_are_not_a_step_apart_are_told_to_those_who_need_one_only(dataset, caplog):
+    surrogate = make(history=1, horizon=1)
+    surrogate.predict(dataset, 1)
+    assert not caplog.records
+    forecast = surrogate.predict(dataset.assign_coords(time=2 * dataset.time), 1)
+    assert "are 1 s apart and the surrogate goes on in steps of 0.5 s" in caplog.text
+    assert forecast.time.values.tolist() == [23.5]
+
+
 def test_parameters_that_the_dataset_lacks_can_be_given(dataset):
     surrogate, bare = make(), dataset.drop_vars("viscosity")
     forecast = surrogate.predict(bare, 1, parameters={"viscosity": 2e-3})
@@ -300,13 +309,22 @@ def test_latitudes_are_checked_by_name_unit_order_and_rule():
         surrogate.predict(given.assign_coords(lon=lon - 180), 1)
 
 
-def test_what_is_no_dataset_or_no_number_is_refused(dataset):
+def test_what_is_no_dataset_or_no_number_is_refused(dataset, as_users_run):
     with pytest.raises(TypeError, match=r"given a DataArray.*to_dataset"):
         make().predict(dataset.vorticity, 1)
-    with pytest.raises(ValueError, match="steps is 0"):
-        make().predict(dataset, 0)
+    for steps in (0, 2.5):
+        with pytest.raises(ValueError, match=f"steps is {steps}; it must be a whole number from 1 upwards"):
+            make().predict(dataset, steps)
     with pytest.raises(ValueError, match="Did you mean 'viscosity'"):
         make().predict(dataset, 1, parameters={"viscosty": 1.0})
+
+
+def test_a_parameter_is_not_taken_for_a_field_that_is_missing(dataset):
+    renamed = dataset.rename(vorticity="omega", viscosity="vorticities")
+    spec = SPEC.replace(parameters=(Parameter("vorticities", "m2 s-1"),))
+    with pytest.raises(ValueError, match="lacks the variable 'vorticity'") as caught:
+        make(spec).predict(renamed, 1)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_a_forecast_that_leaves_the_numbers_stops_and_leaves_no_file(dataset, tmp_path, monkeypatch):

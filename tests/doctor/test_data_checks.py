@@ -141,6 +141,7 @@ def test_chunks_that_cost_much_are_told_with_what_to_do(write_set, healthy_frame
     (found,) = told(examine(compose("data.cache=none")), "warning")
     assert "chunks of 5 x 4 x 8 x 8" in found
     assert "let data.rechunk=FOLDER make a copy once" in found
+    assert told(examine(compose("data.cache=auto")), "warning") == []  # this small set is held
     assert told(examine(compose("data.cache=ram")), "warning") == []
 
 

@@ -135,6 +135,19 @@ def test_a_solver_decides_what_the_equation_has():
     assert certificates(Sideways(), FLOW, solve=lambda h, p: 2 * h[:, -1:])["rotation"].by_equation is True
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "is_one_function"),
+    [
+        ("fno", {"width": 4, "depth": 1, "num_modes": 2}, True),
+        ("unet", {"width": 4, "multipliers": [1, 1], "num_blocks": 1, "groups": 1}, False),
+        ("dilated_resnet", {"width": 4, "depth": 1, "dilations": [1]}, False),
+    ],
+)
+def test_stencils_that_count_in_points_are_not_one_function_on_all_grids(kind, options, is_one_function):
+    found = certificates(MODELS.build(kind, FLOW, 1, 1, **options), FLOW)["resolution"]
+    assert found.by_model is is_one_function
+
+
 def test_certificates_are_printed_and_in_the_page(configure):
     config = configure(resolutions=[32])
     evaluation = run(prepare(config), config)

@@ -4,11 +4,21 @@ import itertools
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+from importlib import resources
 
 import pytest
 import torch
 
-from pdesurrogate.evaluation.charts import Scale, Series, line_chart, percent, power_of_ten
+from pdesurrogate.evaluation.charts import (
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Scale,
+    Series,
+    line_chart,
+    percent,
+    power_of_ten,
+)
 from pdesurrogate.evaluation.pictures import ColourScale
 from pdesurrogate.evaluation.typography import error_text, number_text, property_text, range_text
 
@@ -97,7 +107,49 @@ def test_errors_at_the_end_of_single_precision_are_no_percentages():
     assert property_text(0.0) == "0"
 
 
+def test_numbers_have_no_computer_notation():
+    assert number_text(45_230.0) == "45,200"
+    assert number_text(1_234.0) == "1,230"
+    assert number_text(999.6) == "1,000"
+    assert number_text(52.5) == "52.5"
+    assert number_text(-0.081) == "−0.081"
+    assert number_text(-2.5e7) == "−2.5 × 10⁷"
+    assert number_text(2.5e-7) == "2.5 × 10⁻⁷"
+
+
+def test_markers_at_the_ends_of_an_axis_are_drawn_whole():
+    ends = Series("s", "c-main", [1.0, 100.0], [0.1, 0.2], markers=True)
+    for is_log in (True, False):
+        chart = line_chart([ends], title="t", x_label="x", y_label="y", log_x=is_log)
+        centres = [float(x) for x in re.findall(r'<circle cx="([^"]+)"', chart)]
+        assert LEFT + 2.6 < centres[0] < centres[1] < WIDTH - RIGHT - 2.6
+
+
 def test_colours_diverge_around_zero_only_where_signs_mean_something():
     assert ColourScale.of(torch.tensor([-1.0, 3.0])) == ColourScale(-3.0, 3.0, "RdBu_r")
     assert ColourScale.of(torch.tensor([1.0, 3.0])) == ColourScale(1.0, 3.0, "viridis")
     assert ColourScale.of(torch.zeros(3)).high > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_of_contenders_can_be_told_apart(scheme):
+    sheet = resources.files("pdesurrogate.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", dark if scheme == "dark" else light))
+    names = ["main", "rival-1", "rival-2", "rival-3", "rival-4", "ensemble", "persistence"]
+    lab = {name: cielab(colours[name]) for name in names}
+    apart = {pair: math.dist(*(lab[name] for name in pair)) for pair in itertools.combinations(names, 2)}
+    assert min(apart.values()) > 20, min(apart, key=apart.get)
+
+
+def cielab(colour: str) -> tuple[float, float, float]:
+    """Return a colour such as ``#0072b2`` in CIE 1976 L*a*b*, white point D65, in which distances are perceptual."""
+    encoded = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in encoded]
+    to_xyz = [(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)]
+    white = (0.9505, 1.0, 1.089)
+    x, y, z = (
+        sum(w * v for w, v in zip(row, linear, strict=True)) / n for row, n in zip(to_xyz, white, strict=True)
+    )
+    x, y, z = (v ** (1 / 3) if v > (6 / 29) ** 3 else v * (29 / 6) ** 2 / 3 + 4 / 29 for v in (x, y, z))
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)

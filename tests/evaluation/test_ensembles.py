@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pdesurrogate.evaluation.cost import Cost, joint_cost
 from pdesurrogate.evaluation.plan import prepare
 from pdesurrogate.evaluation.run import evaluate, run
 
@@ -26,6 +27,24 @@ def test_artifacts_are_joined_by_the_mean_of_their_own_rollouts(joined):
     values = evaluation.score(row, (16, 16)).rollout["relative_l2"].values[..., 0]
     expected = [sum((1 + g) ** n - 1 for g in (0.1, 0.2, 0.3)) / 3 for n in range(1, 9)]
     torch.testing.assert_close(values, torch.tensor(expected).double().expand(6, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_an_ensemble_costs_all_of_its_members_and_every_file_is_named(joined):
+    evaluation = run(prepare(joined), joined)
+    own, all_of_them = evaluation.costs
+    assert (own.parameters, all_of_them.parameters) == (1, 3)
+    assert all_of_them.label == "Ensemble of 3 artifacts"
+    assert all_of_them.ms_per_frame > own.ms_per_frame
+    files = [facts["file"] for name, facts in evaluation.provenance.items() if name.startswith("Artifact")]
+    assert files == [joined["artifact"], *joined["ensemble"]]
+
+
+def test_peak_memory_of_an_ensemble_is_all_weights_and_the_largest_step():
+    # 2**18 numbers in single precision are 1 MiB.
+    members = [Cost("", 2**18, 2.0, 1 + step, (16, 16), "cpu, 1 thread") for step in (0.5, 3.0)]
+    found = joint_cost("both", members)
+    assert found.peak_mib == pytest.approx(2 + 3.0)
+    assert (found.parameters, found.ms_per_frame) == (2**19, 4.0)
 
 
 def test_spread_and_skill_of_gains_are_those_of_their_powers(joined):

@@ -346,6 +346,9 @@ def test_tables_and_page_go_to_weights_and_biases(configure, monkeypatch):
         assert rows
         assert all(len(row) == len(heads) for row in rows)
     assert logged["scales"][1][0][0] == "Gain"
+    assert {"error within", "error beyond", "truth beyond"} < set(logged["other_samplings"][0])
+    assert all(v is not None for v in logged["other_samplings"][1][0])
+    assert "tracer, low" in logged["balances"][0]
     assert str(logged["report"]).startswith("<!doctype html>")
     film, kind = logged["rollout/worst/tracer"]
     with Image.open(io.BytesIO(film)) as frames:
