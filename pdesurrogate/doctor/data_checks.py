@@ -12,8 +12,6 @@ import numpy as np
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.files import size_text
-from ..data.memory import ranks_here
-from ..data.placement import fits_on_host
 from ..data.store import StoredTrajectories
 from ..data.trajectories import Trajectories
 from ..fields import DataSpec
@@ -41,13 +39,8 @@ def look_at_data(data: TrajectoryDataModule, num_trajectories: int | None) -> li
     findings += [*_channels(data.spec, scans), *_leakage(scans), *_parameters(data)]
     base = splits.get("train", next(iter(splits.values())))
     span = data.stride * (data.history + data.horizon - 1) + 1
-<<<<<<< HEAD
-    if isinstance(base, StoredTrajectories):
-        return [*findings, *_chunks(base, span, data.cache)]
-    return [*findings, *_reading(base, span, data.cache)]
-=======
-    return [*findings, *_chunks(base, span, data.reads_once)]
->>>>>>> audit9
+    look = _chunks if isinstance(base, StoredTrajectories) else _reading
+    return [*findings, *look(base, span, data.reads_once)]
 
 
 def _schema(data: TrajectoryDataModule) -> list[Finding]:
@@ -247,7 +240,7 @@ def _chunks(split: Trajectories, span: int, reads_once: bool) -> list[Finding]:
     ]
 
 
-def _reading(split: Trajectories, span: int, cache: str) -> list[Finding]:
+def _reading(split: Trajectories, span: int, reads_once: bool) -> list[Finding]:
     """Read random windows of files that are not our store, and compare the time with what a store would need.
 
     What counts is the processor's time, for inflating and for copying what a window does not use.
@@ -267,11 +260,10 @@ def _reading(split: Trajectories, span: int, cache: str) -> list[Finding]:
         f"a random window of {span} frames, {span * size / 2**10:.0f} KiB, takes {1e3 * typical:.1f} ms of "
         f"the processor to read, {typical / usual:.1f} times what it may take from a store"
     )
-    needed = split.num_trajectories * split.num_frames * size * ranks_here()
-    if typical <= 4 * usual:
-        return [ok("reading", f"{text}.")]
-    if fits_on_host("none" if cache == "none" else "auto", needed, "train") or cache in ("ram", "gpu"):
-        return [ok("reading", f"{text}. The split is held in memory, so that this counts once.")]
+    if typical <= 4 * usual or reads_once:
+        held = "; the split is held in memory and read once" if reads_once else ""
+        return [ok("reading", f"{text}{held}.")]
+    needed = split.num_trajectories * split.num_frames * size
     return [
         warning(
             "reading",
