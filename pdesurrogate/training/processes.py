@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from ..registry import did_you_mean
+from .lost_process import WatchingLauncher
 from .region_parallel import region_parallel_size
 from .sharded import FullySharded, require_shardable
 
@@ -83,8 +84,34 @@ def num_processes(trainer: Mapping[str, Any]) -> int | None:
     return devices * int(trainer["num_nodes"]) if isinstance(devices, int) and devices > 0 else None
 
 
-def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> str | Strategy:
+class DataParallel(DDPStrategy):
+    """Lightning's data parallelism with a launcher that says when a process has died.
+
+    Args:
+        timeout: how long a process waits for the others.
+        go_on: the command that goes on with the run.
+    """
+
+    def __init__(self, timeout: timedelta, go_on: str) -> None:
+        super().__init__(timeout=timeout)
+        self._go_on = go_on
+
+    def _configure_launcher(self) -> None:
+        environment = self.cluster_environment
+        assert environment is not None  # Lightning has set it
+        self._launcher = WatchingLauncher(environment, self.num_processes, self.num_nodes, self._go_on)
+
+
+def build_strategy(
+    trainer: Mapping[str, Any], model: nn.Module, name: str, go_on: str = "python train.py resume=RUN_DIR"
+) -> str | Strategy:
     """Return what Lightning is given for ``trainer.strategy``; no process waits longer than ``timeout_minutes``.
+
+    Args:
+        trainer: the section of that name.
+        model: what is trained.
+        name: of the model, for messages.
+        go_on: the command that goes on with the run, for messages.
 
     Raises:
         ValueError: if the strategy cannot train this model, or for a time that is not positive.
@@ -95,8 +122,8 @@ def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> s
     timeout = timedelta(minutes=minutes)
     if strategy == "fsdp":
         require_shardable(model, name)
-        return FullySharded(timeout)
-    return DDPStrategy(timeout=timeout) if strategy == "ddp" else strategy
+        return FullySharded(timeout, go_on)
+    return DataParallel(timeout, go_on) if strategy == "ddp" else strategy
 
 
 def _require_devices(trainer: Mapping[str, Any]) -> None:
