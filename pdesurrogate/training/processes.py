@@ -158,6 +158,10 @@ def _require_free_port() -> None:
     is_first = all(os.environ.get(v, "0") == "0" for v in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
     if not port or meets_already or not is_first:
         return
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"MASTER_PORT is {port!r}; give a number from 1 to 65535, or unset it to have one chosen."
+        )
     try:
         with socket.create_server((address, int(port))):
             pass
