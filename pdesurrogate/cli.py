@@ -11,7 +11,8 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def _task(command: str, refusals: Refusals | None) -> Callable[[Any], Any]:
                 )
             keep_freed_memory()
             module, function = COMMANDS[command][0].split(":")
-            return getattr(importlib.import_module(module), function)(config)
+            with _errors_stay_short(refusals is not None):
+                return getattr(importlib.import_module(module), function)(config)
         except (ValueError, TypeError, OSError) as error:
             log.debug("traceback", exc_info=True)
             if refusals is None:
@@ -197,6 +199,18 @@ def _task(command: str, refusals: Refusals | None) -> Callable[[Any], Any]:
             return float("nan")
 
     return task
+
+
+@contextmanager
+def _errors_stay_short(is_ours: bool) -> Iterator[None]:
+    """Take back what keeps Hydra from printing errors: processes started here would take it for the user's wish."""
+    if is_ours:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
 def _register_resolvers() -> None:

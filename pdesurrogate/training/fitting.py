@@ -123,7 +123,10 @@ class Fitting:
             enable_progress_bar=False,
             enable_model_summary=False,
             strategy=build_strategy(
-                self.config["trainer"], module.surrogate.model, self.config["model"]["kind"]
+                self.config["trainer"],
+                module.surrogate.model,
+                self.config["model"]["kind"],
+                self.signals.go_on,
             ),
             **settings,
         )

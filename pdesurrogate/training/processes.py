@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from ..trainer_options import check_trainer, num_processes
+from .lost_process import WatchingLauncher
 from .sharded import FullySharded, require_shardable
 
 
@@ -34,8 +35,34 @@ def check_processes(trainer: Mapping[str, Any], batch_size: int, ema: float | No
         _require_free_port()
 
 
-def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> str | Strategy:
+class DataParallel(DDPStrategy):
+    """Lightning's data parallelism with a launcher that says when a process has died.
+
+    Args:
+        timeout: how long a process waits for the others.
+        go_on: the command that goes on with the run.
+    """
+
+    def __init__(self, timeout: timedelta, go_on: str) -> None:
+        super().__init__(timeout=timeout)
+        self._go_on = go_on
+
+    def _configure_launcher(self) -> None:
+        environment = self.cluster_environment
+        assert environment is not None  # Lightning has set it
+        self._launcher = WatchingLauncher(environment, self.num_processes, self.num_nodes, self._go_on)
+
+
+def build_strategy(
+    trainer: Mapping[str, Any], model: nn.Module, name: str, go_on: str = "python train.py resume=RUN_DIR"
+) -> str | Strategy:
     """Return what Lightning is given for ``trainer.strategy``; no process waits longer than ``timeout_minutes``.
+
+    Args:
+        trainer: the section of that name.
+        model: what is trained.
+        name: of the model, for messages.
+        go_on: the command that goes on with the run, for messages.
 
     Raises:
         ValueError: if the strategy cannot train this model, or for a time that is not positive.
@@ -46,8 +73,9 @@ def build_strategy(trainer: Mapping[str, Any], model: nn.Module, name: str) -> s
     timeout = timedelta(minutes=minutes)
     if strategy == "fsdp":
         require_shardable(model, name)
-        return FullySharded(timeout)
-    return DDPStrategy(timeout=timeout) if strategy == "ddp" else strategy
+        return FullySharded(timeout, go_on)
+    are_several = strategy == "auto" and (num_processes(trainer) or 1) > 1
+    return DataParallel(timeout, go_on) if strategy == "ddp" or are_several else strategy
 
 
 def _require_devices(trainer: Mapping[str, Any]) -> None:
@@ -76,6 +104,10 @@ def _require_free_port() -> None:
     is_first = all(os.environ.get(v, "0") == "0" for v in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
     if not port or meets_already or not is_first:
         return
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"MASTER_PORT is {port!r}; give a number from 1 to 65535, or unset it to have one chosen."
+        )
     try:
         with socket.create_server((address, int(port))):
             pass

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.constants import default_pg_timeout
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from ..models.localno import LocalBlock
 from ..models.staged import Staged
 from ..models.t1 import T1
+from .lost_process import WatchingLauncher
 from .model_parts import repeated_parts
 
 _FURTHER_METHODS: Mapping[type[nn.Module], tuple[str, ...]] = {LocalBlock: ("filters",), T1: ("amplitudes",)}
@@ -41,10 +41,18 @@ class FullySharded(ModelParallelStrategy):
 
     Args:
         timeout: how long a process waits for the others.
+        go_on: the command that goes on with the run.
     """
 
-    def __init__(self, timeout: timedelta = default_pg_timeout) -> None:
+    def __init__(self, timeout: timedelta, go_on: str) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout)
+        self._go_on = go_on
+
+    def _configure_launcher(self) -> None:
+        environment = self.cluster_environment
+        assert environment is not None  # Lightning has set it
+        if not environment.creates_processes_externally:
+            self._launcher = WatchingLauncher(environment, self.num_processes, self.num_nodes, self._go_on)
 
     def setup_environment(self) -> None:
         """Form the group of all processes."""

@@ -21,6 +21,7 @@ from pdesurrogate.data.store import StoreWriter
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.fields.spherical.grid import spherical_axes
 from pdesurrogate.models import MODELS
+from pdesurrogate.models.staged import Staged
 from pdesurrogate.surrogate import Surrogate
 from pdesurrogate.training.run import train
 
@@ -53,8 +54,8 @@ MODELS_HERE = {
     **{kind: (kind, SMALL_OPTIONS.get(kind, {})) for kind in sorted(set(MODELS.names()) - OTHERS)},
     "tfno, joint": ("tfno", JOINT),
 }
-SHARDED = ("fno", "tfno, joint", "factformer", "unet", "gfno", "localno", "sfno")
-"""Dense and factorised spectral weights, attention, convolutions, derived weights, parts with methods, a sphere."""
+SHARDED = tuple(name for name, (kind, _) in MODELS_HERE.items() if not issubclass(MODELS.get(kind), Staged))
+"""All that are trained as a whole; stages are refused."""
 CASES = [*((name, "ddp") for name in MODELS_HERE), *((name, "fsdp") for name in SHARDED)]
 
 

@@ -60,7 +60,37 @@ def test_when_a_process_dies_or_hangs_the_other_ends_soon_with_a_sentence_and_a_
     assert time.monotonic() - start < 60
     assert "ConnectionError: another process of this training has died or did not answer" in told
     assert f"python train.py resume={tmp_path / 'run'}" in told
+    assert "GLHF" not in told  # what gloo adds
     assert read_checkpoint(tmp_path / "run")["global_step"] == 2
+
+
+EVENTS = {
+    "refuses": ("raise ValueError('no room here')", "error: no room here", "ended with exit code 1"),
+    "dies": ("os.kill(os.getpid(), 9)", "It may have run out of memory", "was killed by SIGKILL"),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_when_a_process_ends_before_it_meets_the_others_the_command_ends_in_sentences(
+    wave_store, tmp_path, event
+):
+    done, *told = EVENTS[event]
+    (tmp_path / "event.py").write_text(f"import os\nif os.environ.get('LOCAL_RANK') == '1':\n    {done}\n")
+    small = ("data.grid=16", "model.num_modes=6", *TERMS, "trainer=ddp", "trainer.accelerator=cpu")
+    command = [sys.executable, str(ROOT / "train.py"), f"data.root={wave_store}", *small]
+    ended = subprocess.run(
+        [*command, "plugins=[event]", "logger=none", "run_id=run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=200,  # trainer.timeout_minutes is 10
+        check=False,
+    )
+    assert ended.returncode == 1
+    for sentence in (*told, "process 1 of this training", "python train.py resume=runs/run"):
+        assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(together, tmp_path):

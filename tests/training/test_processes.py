@@ -82,6 +82,14 @@ def test_a_port_in_use_is_refused_by_the_process_that_would_open_it(monkeypatch)
     check_processes(TWO, 4)
 
 
+@pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
+def test_what_is_no_port_is_refused(monkeypatch, port):
+    monkeypatch.setenv("MASTER_PORT", port)
+    with pytest.raises(ValueError, match=rf"MASTER_PORT is '{port}'; give a number from 1 to 65535"):
+        check_processes(TWO, 4)
+    check_processes(ALONE, 4)
+
+
 class Complex(nn.Module):
     def __init__(self):
         super().__init__()
