@@ -269,6 +269,9 @@ def test_each_axis_gets_the_waves_of_its_boundary():
         (BOX, {"transform": "fft"}, r"transform is 'fft'.*Allowed: auto, dct, rfft_real"),
         (TORUS, {"waves": "energy"}, r"train.py"),
         (TORUS, {"waves": "enery"}, r"Did you mean 'energy'"),
+        (TORUS, {"waves": None}, r"waves is None\. Allowed: lowest, energy, or one list of numbers an axis"),
+        (TORUS, {"waves": [["a"], [0]]}, r"waves is \[\['a'\], \[0\]\]\. Allowed: lowest, energy"),
+        (TORUS, {"waves": [0, 1]}, r"waves is \[0, 1\]\. Allowed: lowest, energy"),
         (TORUS, {"tolerance": 0.1}, r"needs the training data"),
         (TORUS, {"waves": [[0, 1], [0, 1]]}, r"lists of \[2, 2\] numbers and num_modes is \[5, 5\]"),
         (TORUS, {"num_modes": [3, 3, 3]}, r"2 of them for the axes y, x"),
@@ -278,7 +281,7 @@ def test_each_axis_gets_the_waves_of_its_boundary():
         (TORUS, {"decay": -1}, r"decay is -1"),
     ],
 )
-def test_options_that_cannot_work_are_refused(spec, options, message):
+def test_options_that_cannot_work_are_refused(spec, options, message, as_users_run):
     with pytest.raises(ValueError, match=message):
         build(spec, **options)
 
