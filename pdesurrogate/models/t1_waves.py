@@ -135,7 +135,7 @@ def all_waves(
 
 
 def mean_energy(
-    waves: RealWaves, blocks: Iterable[Float[Tensor, "time channel *space"]]
+    waves: RealWaves, blocks: Iterable[Float[Tensor, "_time channel *space"]]
 ) -> Float[Tensor, "*waves"]:
     """Return the share of each wave in a field's energy, the mean over all frames and channels, float64.
 
