@@ -245,6 +245,22 @@ def test_the_first_output_is_neither_nothing_nor_large(options):
     assert 1e-3 < float(model(frames, no_parameters(frames)).std()) < 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"num_modes": 12}, {"num_modes": 12, "depth": 6}, {"num_modes": [6, 6, 4], "time": "axis"}],
+    ids=["shallow", "deep", "trajectory"],
+)
+def test_what_is_kept_depends_on_the_waves_and_stays_close_below_the_estimate(options, kept_bytes):
+    horizon = 4 if "time" in options else 1
+    model = build(BOX, 1, horizon, **{"width": 16, "depth": 3, "head_width": 32, **options}).float()
+    weights = 4 * num_real_parameters(model)
+    for batch, size in ((16, 32), (32, 32), (32, 64)):
+        kept = kept_bytes(model, torch.randn(batch, 1, 1, size, size)) - weights
+        frames = 4 * batch * size**2 * (1 + 3 * horizon)
+        estimate = model.training_memory((size, size), batch) - 4 * weights - frames
+        assert 0.9 * kept < estimate < 1.7 * kept
+
+
 # Which waves
 
 
