@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
@@ -17,9 +18,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
 
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Return ``" Did you mean 'fno'?"`` for the nearest allowed name, or an empty string."""
-    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+def did_you_mean(name: object, allowed: Iterable[str]) -> str:
+    """Return ``" Did you mean 'fno'?"`` for the nearest allowed name, or an empty string; so for what is no word."""
+    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5) if isinstance(name, str) else []
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
@@ -97,7 +98,7 @@ class Registry:
 
         Raises:
             ValueError: for an unknown name, an option that the entry does not have, or a missing one
-                that it needs; where numbers are checked, for words and fractions in their place.
+                that it needs; where numbers are checked, for what is none in their place.
         """
         entry = self.get(name)
         owner = f"{self.kind} {name!r}"
@@ -157,7 +158,9 @@ def check_options(
 
 
 def check_numbers(owner: str, entry: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse words and null for options that are annotated as numbers, and fractions for whole ones.
+    """Refuse what is no number for options that are annotated as numbers, and fractions for whole ones.
+
+    Words, truth values and null are no numbers, nor are NaN and infinity; a list is none where one number is wanted.
 
     Args:
         owner: how messages call the entry.
@@ -174,8 +177,10 @@ def check_numbers(owner: str, entry: Callable[..., Any], options: Mapping[str, A
     for option, value in options.items():
         hint = parameters[option].annotation if option in parameters else inspect.Parameter.empty
         kinds = _number_types(hint)
-        entries = value if isinstance(value, list | tuple) else [value]
-        if kinds and any(_is_unfit(entry, kinds) for entry in entries):
+        is_list = isinstance(value, list | tuple)
+        entries = value if is_list else [value]
+        is_unfit = (is_list and not _takes_lists(hint)) or any(_is_unfit(entry, kinds) for entry in entries)
+        if kinds and is_unfit:
             raise ValueError(f"{owner}: {option} is {value!r}; it must be {_in_words(hint, kinds)}.")
 
 
@@ -190,16 +195,26 @@ def _number_types(hint: Any) -> set[type]:
 
 
 def _is_unfit(value: Any, kinds: set[type]) -> bool:
-    fraction = isinstance(value, float) and float not in kinds
-    return isinstance(value, str) or fraction or (value is None and NoneType not in kinds)
+    if isinstance(value, float):
+        return float not in kinds or not math.isfinite(value)
+    if isinstance(value, bool) or value is None:
+        return type(value) not in kinds
+    return isinstance(value, str)
+
+
+def _takes_lists(hint: Any) -> bool:
+    return any(get_origin(part) in (Sequence, tuple, list) for part in _parts(hint))
 
 
 def _in_words(hint: Any, kinds: set[type]) -> str:
-    number = "number" if float in kinds else "whole number" if int in kinds else "truth value"
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    words = [f"a {number}"] if {int, float, bool} & set(parts) else []
-    words += [f"a list of {number}s"] if any(get_origin(p) in (Sequence, tuple, list) for p in parts) else []
-    return " or ".join([*words, *(["null"] if NoneType in parts else [])])
+    number = "finite number" if float in kinds else "whole number" if int in kinds else "truth value"
+    words = [f"a {number}"] if {int, float, bool} & set(_parts(hint)) else []
+    words += [f"a list of {number}s"] if _takes_lists(hint) else []
+    return " or ".join([*words, *(["null"] if NoneType in _parts(hint) else [])])
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def _origin(entry: Callable[..., Any]) -> tuple[str, str]:

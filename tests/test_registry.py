@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -113,6 +114,7 @@ def numbers(
     radii: tuple[float, ...] = (),
     steps: int | None = None,
     kernel: str | Sequence[int] = "all",
+    smooth: bool = False,
 ) -> str:
     return "built"
 
@@ -123,10 +125,17 @@ def numbers(
         ({"count": "abc"}, "count is 'abc'; it must be a whole number."),
         ({"count": 32.5}, "count is 32.5; it must be a whole number."),
         ({"count": None}, "count is None; it must be a whole number."),
-        ({"rate": "fast"}, "rate is 'fast'; it must be a number."),
+        ({"count": True}, "count is True; it must be a whole number."),
+        ({"count": [16, 32]}, "count is [16, 32]; it must be a whole number."),
+        ({"rate": "fast"}, "rate is 'fast'; it must be a finite number."),
+        ({"rate": math.nan}, "rate is nan; it must be a finite number."),
+        ({"rate": math.inf}, "rate is inf; it must be a finite number."),
+        ({"rate": (0.1, 0.2)}, "rate is (0.1, 0.2); it must be a finite number."),
         ({"sizes": [4, "b"]}, "sizes is [4, 'b']; it must be a whole number or a list of whole numbers."),
-        ({"radii": "1"}, "radii is '1'; it must be a list of numbers."),
+        ({"radii": "1"}, "radii is '1'; it must be a list of finite numbers."),
+        ({"radii": [1, math.inf]}, "radii is [1, inf]; it must be a list of finite numbers."),
         ({"steps": 1.5}, "steps is 1.5; it must be a whole number or null."),
+        ({"smooth": None}, "smooth is None; it must be a truth value."),
     ],
 )
 def test_a_number_that_is_none_is_refused_with_what_it_must_be(things, options, message):
@@ -140,7 +149,11 @@ def test_a_number_that_is_none_is_refused_with_what_it_must_be(things, options, 
 
 @pytest.mark.parametrize(
     "options",
-    [{"count": 2, "rate": 1, "steps": None}, {"sizes": (4, 4), "radii": [1, 2.5]}, {"kernel": "energy"}],
+    [
+        {"count": 2, "rate": 1, "steps": None},
+        {"sizes": (4, 4), "radii": [1, 2.5]},
+        {"kernel": "energy", "smooth": True},
+    ],
 )
 def test_numbers_that_fit_and_options_that_may_be_words_are_taken(things, options):
     strict = Registry("thing", things._package, checks_numbers=True)
@@ -172,7 +185,7 @@ def test_options_are_checked_without_the_arguments_that_the_caller_supplies():
         check_options("heat", Heat, {"spec": 1})
 
 
-@pytest.mark.parametrize(("name", "near"), [("fn0", " Did you mean 'fno'?"), ("transformer", "")])
+@pytest.mark.parametrize(("name", "near"), [("fn0", " Did you mean 'fno'?"), ("transformer", ""), (None, "")])
 def test_only_a_near_name_is_suggested(name, near):
     assert did_you_mean(name, ["fno", "unet"]) == near
 

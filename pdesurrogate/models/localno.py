@@ -18,7 +18,7 @@ gain is owed to the scaling.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -242,7 +242,7 @@ class LocalBlock(FNOBlock):
 
 
 def _kinds_per_layer(local: str | Sequence[str], depth: int) -> list[list[str]]:
-    layers = [local] * depth if isinstance(local, str) else list(local)
+    layers = list(local) if isinstance(local, Sequence) and not isinstance(local, str) else [local] * depth
     if len(layers) != depth:
         raise ValueError(
             f"localno: local lists the kernels of {len(layers)} layers and depth is {depth}. Give one entry a layer, "
@@ -251,7 +251,7 @@ def _kinds_per_layer(local: str | Sequence[str], depth: int) -> list[list[str]]:
     return [_parsed(entry) for entry in layers]
 
 
-def _parsed(entry: str) -> list[str]:
+def _parsed(entry: Any) -> list[str]:
     if entry == "none":
         return []
     kinds = [part.strip() for part in str(entry).split("+")]

@@ -92,6 +92,7 @@ class T1(nn.Module):
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
     symmetries: ClassVar[frozenset[str]] = frozenset()
     grids: str = "any"
+    memory_options: ClassVar[tuple[str, ...]] = ("num_modes", "depth", "width")
     options_for = staticmethod(options_for_data)  # what `train.py` asks before it builds the model
 
     _constant: Tensor
@@ -176,6 +177,26 @@ class T1(nn.Module):
         names = self.frame.spec.axis_names
         require_dimension("t1", names, grid)
         self.waves.require_resolved(grid, names)
+
+    def training_memory(self, grid: Sequence[int], batch_size: int) -> int:
+        """Return about how many bytes a training step takes: amplitudes, frames, weights, their gradients and moments.
+
+        Amplitudes are those that the backward pass keeps, and the work on one layer at a time.
+
+        Args:
+            grid: sizes in space.
+            batch_size: windows a step.
+        """
+        width, head = self.hidden.in_features, self.hidden.out_features
+        shape = cast(T1Layer, self.layers[0]).shape
+        per_layer = (
+            len(shape) + 2
+        ) * width  # what enters the layer, the GELU and each mixing of waves, and what leaves it
+        amplitudes = len(self.layers) * per_layer + width + 2 * head + 4 * max(width, head)
+        frames = self.frame.spec.num_channels * (self.frame.history + 3 * self.frame.horizon)
+        kept = math.prod(shape) * amplitudes + math.prod(grid) * frames
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        return 4 * (batch_size * kept + 4 * weights)
 
     def forward(
         self,

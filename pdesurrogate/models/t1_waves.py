@@ -70,10 +70,10 @@ def kept_numbers(
             "t1: waves is 'energy', which looks at the training data; train.py does so before it builds the model. "
             "Here, give the numbers of the waves, one list an axis, or waves=lowest."
         )
-    if isinstance(waves, str):
+    if not (isinstance(waves, Sequence) and all(_are_numbers(own) for own in waves)):
         raise ValueError(
-            f"t1: waves is {waves!r}.{did_you_mean(waves, SELECTIONS)} Allowed: {', '.join(SELECTIONS)}, or one list "
-            "of numbers an axis."
+            f"t1: waves is {waves!r}.{did_you_mean(str(waves), SELECTIONS)} Allowed: {', '.join(SELECTIONS)}, or one "
+            "list of numbers an axis."
         )
     lists = [sorted({int(n) for n in numbers}) for numbers in waves]
     if [len(own) for own in lists] != list(num_modes) or any(own[0] < 0 for own in lists):
@@ -135,7 +135,7 @@ def all_waves(
 
 
 def mean_energy(
-    waves: RealWaves, blocks: Iterable[Float[Tensor, "time channel *space"]]
+    waves: RealWaves, blocks: Iterable[Float[Tensor, "_time channel *space"]]
 ) -> Float[Tensor, "*waves"]:
     """Return the share of each wave in a field's energy, the mean over all frames and channels, float64.
 
@@ -187,6 +187,10 @@ def fewest_modes(energy: Float[Tensor, "*waves"], tolerance: float, *, lowest: b
         if float(1 - kept.sum()) <= tolerance**2:
             break
     return modes
+
+
+def _are_numbers(numbers: Any) -> bool:
+    return isinstance(numbers, Sequence) and all(isinstance(n, int) for n in numbers)
 
 
 def _axes(names: Sequence[str]) -> str:

@@ -249,3 +249,23 @@ def sphere():
 @pytest.fixture
 def box():
     return CASES["periodic box"]
+
+
+@pytest.fixture
+def kept_bytes():
+    """Count the bytes of all storages that a model's forward pass on some frames keeps for the backward pass."""
+
+    def count(model, frames):
+        storages = {}
+
+        def note(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            future = model(frames, frames.new_empty(len(frames), 0))
+        kept = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+        del future
+        return kept
+
+    return count

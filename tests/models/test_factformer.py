@@ -251,23 +251,8 @@ def test_memory_modes_change_no_number(options, plane, build_model, sample_windo
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-def kept_bytes(model, frames):
-    """Bytes of all storages that a forward pass keeps for the backward pass."""
-    storages = {}
-
-    def note(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        future = model(frames, frames.new_empty(len(frames), 0))
-    kept = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
-    del future
-    return kept
-
-
 @pytest.mark.parametrize("memory", ["speed", "lean", "minimal"])
-def test_what_is_kept_grows_with_the_number_of_points_and_stays_below_the_estimate(memory):
+def test_what_is_kept_grows_with_the_number_of_points_and_stays_below_the_estimate(memory, kept_bytes):
     model = MODELS.build(
         "factformer",
         SQUARE,
@@ -286,7 +271,7 @@ def test_what_is_kept_grows_with_the_number_of_points_and_stays_below_the_estima
     assert 0.2 * estimate < kept[80] < estimate
 
 
-def test_memory_modes_keep_less_and_less():
+def test_memory_modes_keep_less_and_less(kept_bytes):
     kept = []
     for memory in ("speed", "lean", "minimal"):
         model = MODELS.build(

@@ -180,6 +180,8 @@ LAT_LON = DataSpec((Field("h"),), (Axis("lat", 180.0, "open"), Axis("lon", 360.0
         ({"local": "integral+integral"}, "named once"),
         ({"local": "differential+antisymmetric"}, "differential holds antisymmetric"),
         ({"local": ""}, "Allowed: none, or some of differential"),
+        ({"local": None}, r"local is None\. Did you mean 'none'\? Allowed: none, or some of differential"),
+        ({"local": ["none", 3]}, r"local is 3\. Allowed: none, or some of differential"),
         ({"stencil": 4}, "stencil is 4.*odd"),
         ({"stencil": 1}, "at least 3"),
         ({"reference_grid": [16]}, r"reference_grid is \[16\].*2 of them for the axes y, x"),
@@ -192,7 +194,7 @@ LAT_LON = DataSpec((Field("h"),), (Axis("lat", 180.0, "open"), Axis("lon", 360.0
         ({"precision": "half"}, "precision 'half'"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_in_a_sentence(options, message, plane):
+def test_options_that_do_not_fit_are_refused_in_a_sentence(options, message, plane, as_users_run):
     with pytest.raises(ValueError, match=message):
         MODELS.build("localno", plane.spec, 1, 1, **{**SHAPE, **options})
 

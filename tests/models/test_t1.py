@@ -245,6 +245,22 @@ def test_the_first_output_is_neither_nothing_nor_large(options):
     assert 1e-3 < float(model(frames, no_parameters(frames)).std()) < 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"num_modes": 12}, {"num_modes": 12, "depth": 6}, {"num_modes": [6, 6, 4], "time": "axis"}],
+    ids=["shallow", "deep", "trajectory"],
+)
+def test_what_is_kept_depends_on_the_waves_and_stays_close_below_the_estimate(options, kept_bytes):
+    horizon = 4 if "time" in options else 1
+    model = build(BOX, 1, horizon, **{"width": 16, "depth": 3, "head_width": 32, **options}).float()
+    weights = 4 * num_real_parameters(model)
+    for batch, size in ((16, 32), (32, 32), (32, 64)):
+        kept = kept_bytes(model, torch.randn(batch, 1, 1, size, size)) - weights
+        frames = 4 * batch * size**2 * (1 + 3 * horizon)
+        estimate = model.training_memory((size, size), batch) - 4 * weights - frames
+        assert 0.9 * kept < estimate < 1.7 * kept
+
+
 # Which waves
 
 
@@ -269,6 +285,9 @@ def test_each_axis_gets_the_waves_of_its_boundary():
         (BOX, {"transform": "fft"}, r"transform is 'fft'.*Allowed: auto, dct, rfft_real"),
         (TORUS, {"waves": "energy"}, r"train.py"),
         (TORUS, {"waves": "enery"}, r"Did you mean 'energy'"),
+        (TORUS, {"waves": None}, r"waves is None\. Allowed: lowest, energy, or one list of numbers an axis"),
+        (TORUS, {"waves": [["a"], [0]]}, r"waves is \[\['a'\], \[0\]\]\. Allowed: lowest, energy"),
+        (TORUS, {"waves": [0, 1]}, r"waves is \[0, 1\]\. Allowed: lowest, energy"),
         (TORUS, {"tolerance": 0.1}, r"needs the training data"),
         (TORUS, {"waves": [[0, 1], [0, 1]]}, r"lists of \[2, 2\] numbers and num_modes is \[5, 5\]"),
         (TORUS, {"num_modes": [3, 3, 3]}, r"2 of them for the axes y, x"),
@@ -278,7 +297,7 @@ def test_each_axis_gets_the_waves_of_its_boundary():
         (TORUS, {"decay": -1}, r"decay is -1"),
     ],
 )
-def test_options_that_cannot_work_are_refused(spec, options, message):
+def test_options_that_cannot_work_are_refused(spec, options, message, as_users_run):
     with pytest.raises(ValueError, match=message):
         build(spec, **options)
 

@@ -304,7 +304,7 @@ def test_a_training_without_a_validation_is_refused_before_it_starts(
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("optim.ema=long", r"optim: ema is 'long'; it must be a number or null"),
+        ("optim.ema=long", r"optim: ema is 'long'; it must be a finite number or null"),
         ("optim.max_skipped=null", r"optim: max_skipped is None; it must be a whole number"),
         ("trainer.timeout_minutes=null", r"trainer\.timeout_minutes is None; give a positive time"),
         ("trainer.checkpoint_steps=1.5", r"trainer\.checkpoint_steps is 1\.5; give a positive number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -124,9 +125,13 @@ def spherical_grid(spec: DataSpec, sizes: Sequence[int]) -> SphericalGrid:
             0 on, or for sizes of another number of axes.
     """
     if spec.geometry != "sphere" or spec.axis_names != ("lat", "lon") or spec.axes[0].nodes is None:
+        axes = ", ".join(
+            f"{axis.name} ({'evenly spread' if axis.nodes is None else axis.nodes})" for axis in spec.axes
+        )
         raise ValueError(
-            f"a spherical grid was asked of a spec of geometry {spec.geometry!r} with the axes {spec.axes}. It needs "
-            "geometry 'sphere' and the axes of spherical_axes: (lat, lon), the latitudes after a rule."
+            "integrals over a sphere need the geometry 'sphere' and axes (lat, lon), latitudes after a rule; given: "
+            f"geometry {spec.geometry!r} with the axes {axes}. Make the axes by spherical_axes(nodes), or set "
+            f"nodes of lat in the layout of the files: {', '.join(get_args(LatitudeNodes))}."
         )
     lat, lon = spec.axes
     if lon.offset or lon.is_descending or lon.boundary != "periodic":
