@@ -63,6 +63,7 @@ class DilatedResNet(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "width")
     symmetries: frozenset[str] = frozenset({"shift"})
     grids: str = "any"
     convergence: ClassVar[int] = 0
@@ -94,9 +95,9 @@ class DilatedResNet(nn.Module):
             )
         check_coordinates(coordinates)
         check_memory(memory)
+        self.memory = memory
         self.horizon, self.axes, self.axis_names = horizon, spec.axes, spec.axis_names
         self.coordinates, self.reach = coordinates, max(dilations)
-        self.recomputes = memory != "speed"
         if coordinates != "none":
             self.symmetries = frozenset()
         in_channels = history * spec.num_channels + spec.num_parameters
@@ -131,7 +132,7 @@ class DilatedResNet(nn.Module):
         self.check_grid(history.shape[3:])
         v = self.lift(append_coordinates(fold_inputs(history, parameters), self.axes, self.coordinates))
         for block in self.blocks:
-            v = recomputed(block, v) if self.recomputes else block(v)
+            v = recomputed(block, v) if self.memory != "speed" else block(v)
         return unfold_frames(self.project(v), self.horizon)
 
 

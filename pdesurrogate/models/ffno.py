@@ -65,6 +65,7 @@ class FFNO(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "width")
     symmetries: frozenset[str] = frozenset({"shift"})
     grids: str = "any"
 
@@ -95,6 +96,7 @@ class FFNO(nn.Module):
             )
         check_backend(backend)
         check_memory(memory)
+        self.memory = memory
         check_precision(precision)
         self.frame = OperatorFrame("ffno", spec, history, horizon, "channels", coordinates, padding)
         self.num_modes = self.frame.modes_per_axis(num_modes)

@@ -82,6 +82,7 @@ class FNO(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "width")
     symmetries: frozenset[str] = frozenset({"shift"})
     grids: str = "any"
 
@@ -111,6 +112,7 @@ class FNO(nn.Module):
             "fno", 0, channel_mlp=channel_mlp, lift_ratio=lift_ratio, projection_ratio=projection_ratio
         )
         check_memory(memory)
+        self.memory = memory
         check_precision(precision)
         self.frame = OperatorFrame("fno", spec, history, horizon, time, coordinates, padding)
         self.num_modes = self.frame.modes_per_axis(num_modes)

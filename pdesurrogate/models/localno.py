@@ -90,6 +90,7 @@ class LocalNO(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "width")
     symmetries: frozenset[str] = frozenset({"shift"})
     grids: str = "any"
     convergence: int | None
@@ -121,6 +122,7 @@ class LocalNO(nn.Module):
         require_at_least("localno", 1, width=width, depth=depth)
         require_at_least("localno", 0, channel_mlp=channel_mlp)
         check_memory(memory)
+        self.memory = memory
         check_precision(precision)
         self.frame = OperatorFrame("localno", spec, history, horizon, "channels", coordinates, padding)
         self.num_modes = self.frame.modes_per_axis(num_modes)

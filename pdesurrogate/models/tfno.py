@@ -65,6 +65,7 @@ class TFNO(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "width")
     symmetries: frozenset[str] = frozenset({"shift"})
     grids: str = "any"
 
@@ -100,6 +101,7 @@ class TFNO(nn.Module):
         )
         check_backend(backend)
         check_memory(memory)
+        self.memory = memory
         check_precision(precision)
         self.frame = OperatorFrame("tfno", spec, history, horizon, time, coordinates, padding)
         self.num_modes = self.frame.modes_per_axis(num_modes)

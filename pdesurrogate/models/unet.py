@@ -62,6 +62,7 @@ class UNet(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "multipliers", "width")
     symmetries: ClassVar[frozenset[str]] = frozenset()
     convergence: ClassVar[int] = 0
 
@@ -89,10 +90,10 @@ class UNet(nn.Module):
             )
         check_coordinates(coordinates)
         check_memory(memory)
+        self.memory = memory
         self.horizon = horizon
         self.axes = spec.axes
         self.coordinates = coordinates
-        self.recomputes = memory != "speed"
         self.axis_names = spec.axis_names
         self.factor = 2 ** (len(multipliers) - 1)
         self.grids = f"multiple of {self.factor}"
@@ -165,7 +166,7 @@ class UNet(nn.Module):
 
     def _run(self, stage: nn.Module, *inputs: Tensor) -> Tensor:
         """Call a stage of the pyramid on the channels of its inputs together."""
-        return recomputed(_joined, stage, *inputs) if self.recomputes else _joined(stage, *inputs)
+        return recomputed(_joined, stage, *inputs) if self.memory != "speed" else _joined(stage, *inputs)
 
 
 class ResidualBlock(nn.Module):

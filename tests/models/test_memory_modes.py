@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pdesurrogate.models import MODELS
+from pdesurrogate.training.out_of_memory import explain_out_of_memory
 
 HAVE_MODES = [
     kind for kind in MODELS.names() if "memory" in inspect.signature(MODELS.get(kind).__init__).parameters
@@ -59,3 +60,16 @@ def test_the_leanest_mode_keeps_fewer_bytes(kind, plane, build_model, sample_win
 def test_an_unknown_mode_is_refused_with_the_nearest(kind, plane, build_model):
     with pytest.raises(ValueError, match=r"Unknown memory mode 'leen'\. Did you mean 'lean'"):
         build_model(kind, plane, memory="leen")
+
+
+@pytest.mark.parametrize("kind", HAVE_MODES)
+def test_when_memory_runs_out_the_mode_is_advised_unless_it_is_set(kind, plane, build_model):
+    for memory, advice in (("speed", True), ("minimal", False)):
+        model = build_model(kind, plane, memory=memory)
+        with (
+            pytest.raises(ValueError, match="memory ran out") as caught,
+            explain_out_of_memory(model, kind, (16, 16), 4),
+        ):
+            raise torch.OutOfMemoryError
+        assert ("Set model.memory=minimal" in str(caught.value)) is advice
+        assert "model.width" in str(caught.value)
