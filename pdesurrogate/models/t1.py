@@ -189,9 +189,7 @@ class T1(nn.Module):
         """
         width, head = self.hidden.in_features, self.hidden.out_features
         shape = cast(T1Layer, self.layers[0]).shape
-        per_layer = (
-            len(shape) + 2
-        ) * width  # what enters the layer, the GELU and each mixing of waves, and what leaves it
+        per_layer = (len(shape) + 2) * width  # what enters the layer, the GELU, and each mixing of waves
         amplitudes = len(self.layers) * per_layer + width + 2 * head + 4 * max(width, head)
         frames = self.frame.spec.num_channels * (self.frame.history + 3 * self.frame.horizon)
         kept = math.prod(shape) * amplitudes + math.prod(grid) * frames
@@ -328,10 +326,12 @@ class T1Layer(nn.Module):
         h = F.gelu(torch.bmm(v.flatten(0, ndim - 1), self.weight)).view(v.shape)
         h = channels_first(h)  # (width, m_1, .., m_{d-1}, batch, m_d)
         for axis in range(ndim - 1):
-            before = math.prod(self.shape[:axis])
-            columns = h.reshape(width, before, self.shape[axis], -1)
             matrix = self.mixing[axis].transpose(1, 2)
-            h = torch.bmm(matrix, columns[:, 0]) if axis == 0 else torch.matmul(matrix.unsqueeze(1), columns)
+            if axis == 0:
+                h = torch.bmm(matrix, h.reshape(width, self.shape[0], -1))
+            else:
+                before = math.prod(self.shape[:axis])
+                h = torch.matmul(matrix.unsqueeze(1), h.reshape(width, before, self.shape[axis], -1))
         h = torch.bmm(h.reshape(width, -1, self.shape[-1]), self.mixing[-1])
         h = h.view(width, *self.shape[:-1], batch, self.shape[-1])
         return channels_last(h, onto=v if self.keep == 1 else self.keep * v)
