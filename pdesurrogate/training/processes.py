@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -48,8 +48,7 @@ class DataParallel(DDPStrategy):
         self._go_on = go_on
 
     def _configure_launcher(self) -> None:
-        environment = self.cluster_environment
-        assert environment is not None  # Lightning has set it
+        environment = cast("ClusterEnvironment", self.cluster_environment)  # Lightning has set it
         self._launcher = WatchingLauncher(environment, self.num_processes, self.num_nodes, self._go_on)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -49,8 +49,7 @@ class FullySharded(ModelParallelStrategy):
         self._go_on = go_on
 
     def _configure_launcher(self) -> None:
-        environment = self.cluster_environment
-        assert environment is not None  # Lightning has set it
+        environment = cast("ClusterEnvironment", self.cluster_environment)  # Lightning has set it
         if not environment.creates_processes_externally:
             self._launcher = WatchingLauncher(environment, self.num_processes, self.num_nodes, self._go_on)
 

@@ -15,6 +15,7 @@ FLOORS = {
     "interruption": -1,
     "allocator": -1,
     "launch": -1,
+    "trainer_options": -1,
     "fields": 0,
     "solvers": 1,
     "layers": 1,

@@ -114,7 +114,7 @@ def test_checkpoints_are_written_after_as_many_steps_as_asked(compose_train, tmp
     train(compose_train("trainer.checkpoint_steps=2", "data.batch_size=7"))
     assert saved == [2, 4, 5, 7, 9, 10]  # after 5 and 10 an epoch is over
     with pytest.raises(ValueError, match="checkpoint_steps is 0; give a positive number"):
-        train(compose_train("trainer.checkpoint_steps=0"))
+        train(compose_train("trainer.checkpoint_steps=0", f"run_dir={tmp_path / 'other'}"))
 
 
 def received(*signums, defer=True, **options):
