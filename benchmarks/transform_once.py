@@ -131,7 +131,7 @@ def _measure(options: TransformOnceOptions, words: Sequence[str]) -> None:
             repeats=options.repeats,
             clock=CLOCKS[clock],
             warmup=0,
-            lead_in=1,  # ours take a hundredth of the others' time, and memory
+            lead_in=1,
             settle=lambda: synchronise(device),
         )
         ratios = {

@@ -21,8 +21,8 @@ def check_trainer(trainer: Mapping[str, Any], batch_size: int, ema: float | None
         ema: decay of averaged weights; None for none.
 
     Raises:
-        ValueError: for an unknown strategy, accelerator or precision; for numbers of devices, machines or epochs that
-            are none; for shared regions, averaged weights, compilation or a single process with ``strategy=fsdp``; for
+        ValueError: for an unknown strategy, accelerator or precision; for numbers of devices or machines that are
+            none; for shared regions, averaged weights, compilation or a single process with ``strategy=fsdp``; for
             a batch that cannot be shared out equally.
     """
     for key, allowed in (("strategy", STRATEGIES), ("accelerator", ACCELERATORS), ("precision", PRECISIONS)):

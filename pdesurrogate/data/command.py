@@ -154,23 +154,25 @@ def _way_out(path: Path) -> list[str]:
 
 
 def _spec_lines(spec: Any) -> list[str]:
+    from ..fields.units import with_space
+
     lines = []
     for field in spec.fields:
-        about = [_named(field.units), field.kind, *(["static"] if field.is_static else []), field.long_name]
+        about = [
+            with_space(field.units).strip(),
+            field.kind,
+            *(["static"] if field.is_static else []),
+            field.long_name,
+        ]
         lines.append(f"  {', '.join(field.channel_names)}: {', '.join(part for part in about if part)}")
     for axis in spec.axes:
-        where = f"{axis.origin:g} to {axis.origin + axis.length:g} {_named(axis.units)}".rstrip()
+        where = f"{axis.origin:g} to {axis.origin + axis.length:g}{with_space(axis.units)}"
         nodes = axis.nodes or ("cell centres" if axis.offset == 0.5 else "nodes")
         lines.append(f"  axis {axis.name}: {where}, {axis.boundary}, {nodes}")
-    lines.append(f"  dt: {spec.dt:g} {_named(spec.time_units)}".rstrip() + f"; geometry: {spec.geometry}")
+    lines.append(f"  dt: {spec.dt:g}{with_space(spec.time_units)}; geometry: {spec.geometry}")
     if spec.parameters:
         lines.append(f"  parameters: {', '.join(spec.parameter_names)}")
     return [*lines, f"  {spec.equation}"] if spec.equation else lines
-
-
-def _named(units: str) -> str:
-    """Return units as they are printed after a number: none of what has none."""
-    return "" if units == "1" else units
 
 
 def _statistics(split: Any) -> list[str]:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import torch
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 

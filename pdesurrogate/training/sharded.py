@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import torch
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh

@@ -49,13 +49,8 @@ def _resample_axis(u: Tensor, dim: int, size: int, lead: float) -> Tensor:
     kept = min(old, size) // 2 + 1
     spectrum = torch.fft.rfft(u, dim=dim, norm="forward").narrow(dim, 0, kept)
     if lead:
-        angles = (
-            2
-            * math.pi
-            * lead
-            * (1 / size - 1 / old)
-            * torch.arange(kept, dtype=torch.float64, device=u.device)
-        )
+        moved = 2 * math.pi * lead * (1 / size - 1 / old)
+        angles = moved * torch.arange(kept, dtype=torch.float64, device=u.device)
         turn = torch.polar(torch.ones_like(angles), angles).to(spectrum.dtype)
         spectrum = spectrum * turn.view(-1, *[1] * (-dim - 1))
     if min(old, size) % 2 == 0:
