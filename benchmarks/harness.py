@@ -57,7 +57,6 @@ def interleave(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
     warmup: int = 2,
-    lead_in: int = 0,
     settle: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Return the seconds of every run of every contestant, ``repeats`` each.
@@ -67,8 +66,6 @@ def interleave(
         repeats: measurements of each.
         clock: seconds from any origin.
         warmup: calls of each before the first measurement.
-        lead_in: calls of each before every measurement, untimed: a step then follows one of its own, as in a training,
-            and not the next contestant's, which may have left caches cold and given memory back to the system.
         settle: called before each reading of the clock (synchronises a GPU).
 
     Raises:
@@ -84,8 +81,6 @@ def interleave(
     for repeat in range(repeats):
         first = repeat % len(names)
         for name in names[first:] + names[:first]:
-            for _ in range(lead_in):
-                runs[name]()
             settle()
             start = clock()
             runs[name]()

@@ -24,7 +24,7 @@ def tune_allocator(kind: str) -> str:
     if kind == "default":
         return "default"
     return (
-        "tuned: mmap threshold 1 GiB, trim threshold 2 GiB"
+        "tuned: mmap threshold 1 GiB, nothing handed back"
         if keep_freed_memory()
         else "default (no glibc here)"
     )

@@ -7,8 +7,7 @@ The FNO is our own, widened to T1's number of parameters; neuraloperator's has t
 on Navier-Stokes (48 modes an axis, 6 layers, width 32). ``released`` is a folder with the authors' code, of which
 nothing is kept here: it runs from our weights and on our positions, outputs and gradients are compared first, and
 nothing is timed unless they agree. As in the paper, modes and widths are the same on all grids. Steps are forward, mean
-square, backward and Adam, fused for our models as they are trained; before every one that is timed stands one of the
-same contestant that is not.
+square, backward and Adam, fused for our models as they are trained.
 """
 
 from __future__ import annotations
@@ -130,8 +129,6 @@ def _measure(options: TransformOnceOptions, words: Sequence[str]) -> None:
             steps,
             repeats=options.repeats,
             clock=CLOCKS[clock],
-            warmup=0,
-            lead_in=1,
             settle=lambda: synchronise(device),
         )
         ratios = {

@@ -10,11 +10,12 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to serve blocks of up to 1 GiB from its heap and not to hand freed memory back at once.
+    """Tell glibc to serve blocks of up to 1 GiB from its heap and not to hand freed memory back.
 
     By default every block above 128 KiB to 32 MiB is mapped afresh, and each operation on a large tensor
-    faults in its whole output. A training step on a CPU gains about a quarter. Elsewhere than on Linux
-    with glibc nothing happens.
+    faults in its whole output. A training step on a CPU gains about a quarter. With any threshold for handing back,
+    a step that needs more than that would fault in all of it again and again. Elsewhere than on Linux with glibc
+    nothing happens.
 
     Returns:
         Whether the setting was taken.
@@ -24,4 +25,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(ctypes.util.find_library("c")), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, -1))

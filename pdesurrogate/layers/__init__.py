@@ -46,7 +46,7 @@ from .spherical_disco import SphericalDisco
 from .tensor_decompositions import decompose
 from .tensor_factorisations import FACTORISATIONS, Factorisation, check_factorisation
 from .tracing import needs_plain_operations
-from .turned import channels_first, channels_last
+from .wave_layer import wave_layer
 
 __all__ = [
     "BACKENDS",
@@ -87,8 +87,6 @@ __all__ = [
     "available_backends",
     "axial_integral",
     "axis_means",
-    "channels_first",
-    "channels_last",
     "check_backend",
     "check_coordinates",
     "check_factorisation",
@@ -131,4 +129,5 @@ __all__ = [
     "symmetric_modes",
     "unfold_frames",
     "wave_features",
+    "wave_layer",
 ]

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from ..fields import Axis, DataSpec
 from ..fields.fourier import RealWaves
 from ..fields.fourier.kept_tables import kept
-from ..layers import append_coordinates, channels_first, channels_last, fold_inputs
+from ..layers import append_coordinates, fold_inputs, wave_layer
 from ..layers.precision import products_in
 from ..registry import did_you_mean
 from . import MODELS
@@ -321,20 +321,7 @@ class T1Layer(nn.Module):
 
     def forward(self, v: Float[Tensor, "*waves batch width"]) -> Float[Tensor, "*waves batch width"]:
         """Return the amplitudes after the layer."""
-        batch, width = v.shape[-2:]
-        ndim = len(self.shape)
-        h = F.gelu(torch.bmm(v.flatten(0, ndim - 1), self.weight)).view(v.shape)
-        h = channels_first(h)  # (width, m_1, .., m_{d-1}, batch, m_d)
-        for axis in range(ndim - 1):
-            matrix = self.mixing[axis].transpose(1, 2)
-            if axis == 0:
-                h = torch.bmm(matrix, h.reshape(width, self.shape[0], -1))
-            else:
-                before = math.prod(self.shape[:axis])
-                h = torch.matmul(matrix.unsqueeze(1), h.reshape(width, before, self.shape[axis], -1))
-        h = torch.bmm(h.reshape(width, -1, self.shape[-1]), self.mixing[-1])
-        h = h.view(width, *self.shape[:-1], batch, self.shape[-1])
-        return channels_last(h, onto=v if self.keep == 1 else self.keep * v)
+        return wave_layer(v, self.weight, list(self.mixing), self.keep)
 
 
 def _reference(

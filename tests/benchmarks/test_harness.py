@@ -43,21 +43,6 @@ def test_warm_up_calls_are_not_measured():
     assert interleave({"a": slow_start}, repeats=2, clock=clock, warmup=2) == {"a": [1.0, 1.0]}
 
 
-def test_calls_that_lead_in_are_made_by_the_same_contestant_and_not_counted():
-    clock, order = FakeClock(), []
-
-    def run(name):
-        def call():
-            order.append(name)
-            clock.now += 1.0
-
-        return call
-
-    seconds = interleave({n: run(n) for n in "ab"}, repeats=2, clock=clock, warmup=0, lead_in=1)
-    assert seconds == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
-    assert "".join(order) == "aabb" + "bbaa"
-
-
 def test_the_order_rotates_so_that_everyone_goes_first():
     order = []
     runs = {name: (lambda name=name: order.append(name)) for name in "abc"}

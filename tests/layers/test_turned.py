@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pdesurrogate.layers import channels_first, channels_last
+from pdesurrogate.layers.turned import channels_first, channels_last
 
 SHAPES = [(5, 3, 4), (5, 6, 3, 4), (2, 5, 6, 3, 4)]  # (*waves, batch, channel)
 

@@ -15,6 +15,7 @@ from .pointwise import (
 )
 from .transfer import transfer_backward, transfer_forward
 from .transforms import fft_analyse, fft_synthesise, prime_factors
+from .waves import wave_mixing_backward, wave_mixing_forward, wave_products_backward, wave_products_forward
 
 __all__ = [
     "BlockGradients",
@@ -32,4 +33,8 @@ __all__ = [
     "reason_without_native",
     "transfer_backward",
     "transfer_forward",
+    "wave_mixing_backward",
+    "wave_mixing_forward",
+    "wave_products_backward",
+    "wave_products_forward",
 ]

@@ -23,7 +23,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 SOURCES = tuple(
-    Path(__file__).with_name(f"{name}.cpp") for name in ("pointwise", "filters", "fft", "transfer")
+    Path(__file__).with_name(f"{name}.cpp") for name in ("pointwise", "filters", "fft", "transfer", "waves")
 )
 HEADERS = (Path(__file__).with_name("tiles.h"),)
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-fopenmp")

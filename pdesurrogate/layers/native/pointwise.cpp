@@ -11,24 +11,6 @@ static void affine(long M, long N, long K, const float* a, Buffer& w, Buffer& bi
 }
 static void gather(long M, long N, long T, const float* a, const float* b, float* c) { gemm(M, N, T, a, 1, padded(M), b, c, c, N); }
 
-// x Phi(x) and its derivative. Phi(x) - 1/2 and gelu'(x) - 1/2 are odd; both are fitted on |x| <= 6 by
-// x times a rational function of x^2 with one denominator (minimax error 8e-8 each); beyond, 0 and 1.
-// n is rounded up to whole vectors, for which scratch has room. x may be the same as value or slope.
-template <bool SLOPE> static void gelu(long n, const float* from, float* value, float* slope) {
-  for (long i = 0; i < n; i += WIDEST) {
-    vmax x = get<vmax>(from + i), u = x * x, zero = vmax{}, one = zero + 1.0f;
-    vmax p = u * 5.570509809e-10f + 2.334558048e-07f, d = u * -2.298298179e-11f + 4.951551528e-09f;
-    p = (p * u + 1.375763506e-05f) * u + 3.131499104e-04f; d = (d * u - 1.311199784e-07f) * u + 3.084918804e-05f;
-    p = (p * u + 5.816510292e-03f) * u + 4.452252731e-02f; d = (d * u - 1.782719089e-04f) * u + 1.452470501e-02f;
-    p = p * u + 3.989418378e-01f; d = (d * u - 4.393781817e-02f) * u + 7.978843442e-01f;
-    vmax q = (u * 3.352471231e-08f + 4.177561591e-06f) * u + 1.413837459e-04f;
-    q = ((q * u + 2.794154202e-03f) * u + 3.596427200e-02f) * u + 2.782627081e-01f;
-    vmax r = x / (q * u + 1.0f);
-    put(value + i, x * (x < -6.0f ? zero : x > 6.0f ? one : 0.5f + p * r));
-    if (SLOPE) put(slope + i, x < -6.0f ? zero : x > 6.0f ? one : 0.5f + d * r);
-  }
-}
-
 // (rows, columns) into rows padded to a multiple of 8 columns; transposed on request.
 static Buffer pack(const float* w, long rows, long columns, bool transpose) {
   long ld = padded(transpose ? rows : columns);
