@@ -7,6 +7,7 @@ import ctypes.util
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+_NEVER = -1
 
 
 def keep_freed_memory() -> bool:
@@ -14,8 +15,8 @@ def keep_freed_memory() -> bool:
 
     By default every block above 128 KiB to 32 MiB is mapped afresh, and each operation on a large tensor
     faults in its whole output. A training step on a CPU gains about a quarter. With any threshold for handing back,
-    a step that needs more than that would fault in all of it again and again. Elsewhere than on Linux with glibc
-    nothing happens.
+    a step that needs more than that would fault in all of it again and again. The price: a process keeps the most
+    memory that it ever had until it ends. Elsewhere than on Linux with glibc nothing happens.
 
     Returns:
         Whether the setting was taken.
@@ -25,4 +26,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(ctypes.util.find_library("c")), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, -1))
+    return bool(mallopt(_MMAP_THRESHOLD, 2**30) and mallopt(_TRIM_THRESHOLD, _NEVER))

@@ -20,13 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .native import (
+    VECTOR,
     native_applies,
     wave_mixing_backward,
     wave_mixing_forward,
     wave_products_backward,
     wave_products_forward,
 )
-from .native.waves import VECTOR
 from .pointwise_mlp import differentiable_backward
 from .tracing import needs_plain_operations
 from .turned import channels_first, channels_last
@@ -45,14 +45,21 @@ def wave_layer(
         weight: ``W``, one matrix a wave, the last axis of waves running fastest.
         mixing: ``S_a``, one matrix a channel for every axis of waves.
         keep: what is kept of ``v``.
+
+    Raises:
+        ValueError: if there is not one matrix of ``mixing`` for every axis.
     """
+    if len(mixing) != v.ndim - 2:
+        raise ValueError(
+            f"v has {v.ndim - 2} axes of waves and there are {len(mixing)} matrices; give one an axis."
+        )
     if (
         v.shape[-1] % VECTOR
         or needs_plain_operations(v, weight, *mixing)
         or not native_applies(v, weight, *mixing)
     ):
         return plain_wave_layer(v, weight, *mixing, keep=keep)
-    return _WaveLayer.apply(keep, v.contiguous(), weight, *mixing)
+    return _WaveLayer.apply(keep, *(t.contiguous() for t in (v, weight, *mixing)))
 
 
 def plain_wave_layer(v: Tensor, weight: Tensor, *mixing: Tensor, keep: float) -> Tensor:
@@ -96,12 +103,12 @@ class _WaveLayer(torch.autograd.Function):
             inputs = v, weight, *mixing
             return None, *differentiable_backward(plain, inputs, gradient, ctx.needs_input_grad[1:])
         gradient = gradient.contiguous()
-        at = gradient
-        grad_mixing: list[Tensor] = []
+        at, wanted = gradient, ctx.needs_input_grad[1:]
+        grad_mixing: list[Tensor | None] = [None] * len(mixing)
         for axis in reversed(range(len(mixing))):
-            at, grad_matrix = wave_mixing_backward(at, between[axis], mixing[axis], axis, activate=axis == 0)
-            grad_mixing.insert(0, grad_matrix)
-        into_v, grad_weight = wave_products_backward(
-            at.flatten(0, -3), v.flatten(0, -3), weight, gradient.flatten(0, -3), ctx.keep
-        )
-        return None, into_v.view(v.shape), grad_weight, *grad_mixing
+            at, grad_mixing[axis] = wave_mixing_backward(
+                at, between[axis], mixing[axis], axis, activate=axis == 0, wants_matrix=wanted[2 + axis]
+            )
+        grad_s, rows, beside = (t.flatten(0, -3) for t in (at, v, gradient))
+        grad_v, grad_weight = wave_products_backward(grad_s, rows, weight, beside, ctx.keep, wanted[:2])
+        return None, None if grad_v is None else grad_v.view(v.shape), grad_weight, *grad_mixing

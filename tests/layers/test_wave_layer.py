@@ -65,6 +65,49 @@ def test_values_and_gradients_are_those_of_the_formula_in_float64(waves, batch, 
         assert error(ours, true) < 2e-6
 
 
+@needs_library
+def test_tensors_may_lie_in_memory_as_they_like(monkeypatch):
+    monkeypatch.setattr(module, "plain_wave_layer", lambda *a, **k: pytest.fail("not the compiled kernels"))
+    v, weight, mixing = tensors((4, 3), 2, 8)
+    plain = [t.requires_grad_() for t in (v, weight, *mixing)]
+    turned = [t.detach().transpose(-1, -2).contiguous().transpose(-1, -2).requires_grad_() for t in plain]
+    gradient = torch.randn(v.shape)
+    results = []
+    for inputs, grad in ((plain, gradient), (turned, gradient.transpose(0, 1).contiguous().transpose(0, 1))):
+        y = wave_layer(inputs[0], inputs[1], inputs[2:])
+        results.append([y, *torch.autograd.grad(y, inputs, grad)])
+    assert not any(t.is_contiguous() for t in turned)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@needs_library
+@pytest.mark.parametrize("chosen", [[0], [1], [2], [3], [0, 2], [1, 3]])
+def test_gradients_that_are_not_wanted_change_no_others(chosen):
+    v, weight, mixing = tensors((4, 3), 2, 8)
+    every = [v, weight, *mixing]
+
+    def gradients(places):
+        inputs = [t.clone().requires_grad_(i in places) for i, t in enumerate(every)]
+        wave_layer(inputs[0], inputs[1], inputs[2:]).square().sum().backward()
+        return [t.grad for t in inputs]
+
+    everything = gradients(range(4))
+    for i, found in enumerate(gradients(chosen)):
+        assert torch.equal(found, everything[i]) if i in chosen else found is None
+
+
+def test_other_numbers_of_channels_are_left_to_ordinary_operations():
+    v, weight, mixing = tensors((4, 3), 2, 12)
+    wide = [t.double() for t in (v, weight, *mixing)]
+    assert error(wave_layer(v, weight, mixing), formula(*wide, keep=1.0)) < 1e-6
+
+
+def test_a_matrix_for_every_axis_is_asked_for(as_users_run):
+    v, weight, mixing = tensors((4, 3), 2, 8)
+    with pytest.raises(ValueError, match="v has 2 axes of waves and there are 1 matrices; give one an axis"):
+        wave_layer(v, weight, mixing[:1])
+
+
 @pytest.mark.parametrize(("waves", "batch", "width"), [((4,), 2, 3), ((3, 4), 2, 3), ((2, 3, 2), 2, 3)])
 def test_ordinary_operations_follow_the_formula_and_its_derivatives(waves, batch, width):
     v, weight, mixing = tensors(waves, batch, width, torch.float64)

@@ -8,6 +8,7 @@ import torch
 
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.fields.fourier import RealWaves, num_waves
+from pdesurrogate.layers.native import native_library
 from pdesurrogate.models import MODELS
 from pdesurrogate.models.matching import num_real_parameters
 from pdesurrogate.models.t1_variance import expected_energy, gelu_energy
@@ -264,7 +265,9 @@ def test_what_is_kept_depends_on_the_waves_and_stays_close_below_the_estimate(
         with monkeypatch.context() as patch:  # ordinary operations, which a GPU has, keep the most
             patch.setattr(wave_layer_module, "native_applies", lambda *tensors: False)
             kept = kept_bytes(model, history) - weights
-        assert kept_bytes(model, history) - weights <= kept
+        if native_library() is not None:  # of every layer the GELU's output is taken in passing
+            field = 4 * batch * 16 * math.prod(model.layers[0].shape)
+            assert kept_bytes(model, history) - weights <= kept - len(model.layers) * field
         frames = 4 * batch * size**2 * (1 + 3 * horizon)
         estimate = model.training_memory((size, size), batch) - 4 * weights - frames
         assert 0.9 * kept < estimate < 1.7 * kept

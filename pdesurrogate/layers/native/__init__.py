@@ -15,9 +15,16 @@ from .pointwise import (
 )
 from .transfer import transfer_backward, transfer_forward
 from .transforms import fft_analyse, fft_synthesise, prime_factors
-from .waves import wave_mixing_backward, wave_mixing_forward, wave_products_backward, wave_products_forward
+from .waves import (
+    VECTOR,
+    wave_mixing_backward,
+    wave_mixing_forward,
+    wave_products_backward,
+    wave_products_forward,
+)
 
 __all__ = [
+    "VECTOR",
     "BlockGradients",
     "BlockWeights",
     "block_backward",

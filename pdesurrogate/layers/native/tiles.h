@@ -48,31 +48,6 @@ static void gemm(long M, long N, long K, const float* a, long ri, long rk, const
   for (; j + WIDEST <= N; j += WIDEST) panel<vmax, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
   for (; j < N; j += 8) panel<v8, 1>(M, K, a, ri, rk, b + j, c + j, N, from + j, rf);
 }
-#if defined(__clang__) || __GNUC__ >= 12
-#define CHOOSE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define CHOOSE(a, b, ...) __builtin_shuffle(a, b, (int __attribute__((vector_size(32)))){__VA_ARGS__})
-#endif
-// (rows, columns) to (columns, rows), both multiples of 8: entries of pairs of rows, of fours and of eights change places.
-static void transpose(long rows, long columns, const float* from, float* to) {
-  for (long i = 0; i < rows; i += 8)
-    for (long j = 0; j < columns; j += 8) {
-      v8 a[8], b[8];
-      for (long k = 0; k < 8; k++) a[k] = get<v8>(from + (i + k) * columns + j);
-      for (int k = 0; k < 8; k += 2) {
-        b[k] = CHOOSE(a[k], a[k + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-        b[k + 1] = CHOOSE(a[k], a[k + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-      }
-      for (int k = 0; k < 8; k++) {
-        const int p = k & ~2, q = k | 2;
-        a[k] = k & 2 ? CHOOSE(b[p], b[q], 2, 3, 10, 11, 6, 7, 14, 15) : CHOOSE(b[p], b[q], 0, 1, 8, 9, 4, 5, 12, 13);
-      }
-      for (int k = 0; k < 4; k++) {
-        put(to + (j + k) * rows + i, CHOOSE(a[k], a[k + 4], 0, 1, 2, 3, 8, 9, 10, 11));
-        put(to + (j + k + 4) * rows + i, CHOOSE(a[k], a[k + 4], 4, 5, 6, 7, 12, 13, 14, 15));
-      }
-    }
-}
 // x Phi(x) and its derivative. Phi(x) - 1/2 and gelu'(x) - 1/2 are odd; both are fitted on |x| <= 6 by
 // x times a rational function of x^2 with one denominator (minimax error 8e-8 each); beyond, 0 and 1.
 // n is rounded up to whole vectors, for which scratch has room. x may be the same as value or slope.

@@ -35,8 +35,11 @@ def wave_products_backward(
     weight: Float[Tensor, "wave in_channel out_channel"],
     beside: Float[Tensor, "wave batch in_channel"],
     keep: float = 1.0,
-) -> tuple[Float[Tensor, "wave batch in_channel"], Float[Tensor, "wave in_channel out_channel"]]:
-    """Return the gradients of ``v``, with ``keep · beside`` added, and of ``W`` from that of ``s``.
+    wanted: tuple[bool, bool] = (True, True),
+) -> tuple[
+    Float[Tensor, "wave batch in_channel"] | None, Float[Tensor, "wave in_channel out_channel"] | None
+]:
+    """Return the gradients of ``v``, with ``keep · beside`` added, and of ``W`` from that of ``s``, where ``wanted``.
 
     Raises:
         RuntimeError, ValueError: as `wave_products_forward`.
@@ -45,7 +48,9 @@ def wave_products_backward(
     check_arrays(
         {"gradient": (gradient, (*v.shape[:2], weight.shape[2])), "what is added": (beside, tuple(v.shape))}
     )
-    grad_v, grad_weight = torch.empty_like(v), torch.empty_like(weight)
+    grad_v, grad_weight = (
+        torch.empty_like(t) if want else None for t, want in zip((v, weight), wanted, strict=True)
+    )
     arrays = v, weight, gradient, beside, grad_v, grad_weight
     call("wave_products_backward", *sizes, float(keep), arrays=arrays)
     return grad_v, grad_weight
@@ -88,15 +93,16 @@ def wave_mixing_backward(
     axis: int,
     *,
     activate: bool = False,
-) -> tuple[Float[Tensor, "*waves batch channel"], Float[Tensor, "channel from to"]]:
-    """Return the gradients of ``x`` and ``S`` from that of ``y``; arguments as `wave_mixing_forward`.
+    wants_matrix: bool = True,
+) -> tuple[Float[Tensor, "*waves batch channel"], Float[Tensor, "channel from to"] | None]:
+    """Return the gradients of ``x`` and, if wanted, ``S`` from that of ``y``; others as `wave_mixing_forward`.
 
     Raises:
         RuntimeError, ValueError: as `wave_products_forward`.
     """
     sizes = _checked_mixing(x, matrix, axis)
     check_arrays({"gradient": (gradient, tuple(x.shape))})
-    grad_x, grad_matrix = torch.empty_like(x), torch.empty_like(matrix)
+    grad_x, grad_matrix = torch.empty_like(x), torch.empty_like(matrix) if wants_matrix else None
     call("wave_mixing_backward", *sizes, int(activate), arrays=(x, matrix, gradient, grad_x, grad_matrix))
     return grad_x, grad_matrix
 
