@@ -285,8 +285,8 @@ def _grids(options: FactFormerOptions) -> dict[str, FactFormerOptions]:
     return {f"{n} x {n}": replace(options, grid=n) for n in options.scaling}
 
 
-def _alone(options: FactFormerOptions) -> Callable[[], None]:
-    """Return a forward and backward pass of ours, in memory mode ``lean``."""
+def _alone(options: FactFormerOptions) -> tuple[Callable[[], None], nn.Module]:
+    """Return a forward and backward pass of ours, in memory mode ``lean``, and the model."""
     torch.manual_seed(0)
     device = torch.device(options.device)
     module = build(options, "lean").to(device)
@@ -297,14 +297,14 @@ def _alone(options: FactFormerOptions) -> Callable[[], None]:
         module.zero_grad(set_to_none=True)
         module(frames, none).square().mean().backward()
 
-    return run
+    return run, module
 
 
 def _scaling(options: FactFormerOptions, clock: Callable[[], float]) -> dict[str, dict[str, Any]]:
     table = {}
     device = torch.device(options.device)
     for name, sized in _grids(options).items():
-        run = {name: _alone(sized)}
+        run = {name: _alone(sized)[0]}
         seconds = interleave(
             run, repeats=options.repeats, clock=clock, warmup=1, settle=lambda: synchronise(device)
         )
@@ -332,11 +332,14 @@ def _slopes(table: dict[str, Any], peaks: dict[str, int | None]) -> dict[str, fl
 def _peaks(options: FactFormerOptions) -> dict[str, int | None]:
     if options.scaling:
         return {
-            name: peak_of(_alone(sized), torch.device(options.device))
+            name: peak_of(*_alone(sized), torch.device(options.device))
             for name, sized in _grids(options).items()
         }
     contest = FactFormerContest(options)
-    return {name: peak_of(contest.both(name), contest.input.device) for name in contest.modules}
+    return {
+        name: peak_of(contest.both(name), module, contest.input.device)
+        for name, module in contest.modules.items()
+    }
 
 
 def _fields(options: FactFormerOptions, name: str, peak: int) -> float:

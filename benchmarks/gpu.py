@@ -189,7 +189,7 @@ class GpuContest:
             side.module.zero_grad(set_to_none=True)
             self._losses(side, self.batch).mean().backward()
 
-        found = {side.name: peak_of(partial(both, side), self.device) for side in self.sides}
+        found = {side.name: peak_of(partial(both, side), side.module, self.device) for side in self.sides}
         return {name: peak for name, peak in found.items() if peak is not None}
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from .machine import ROOT
 
@@ -25,20 +26,23 @@ _RESET = Path("/proc/self/clear_refs")
 _PROMPT_RETURN = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def peak_of(call: Callable[[], object], device: torch.device = CPU) -> int | None:
-    """Return the bytes that ``call`` adds at its peak, or None where it is unknown.
+def peak_of(call: Callable[[], object], model: nn.Module, device: torch.device = CPU) -> int | None:
+    """Return the bytes that a pass forward and backward adds at its peak to weights alone, or None where it is unknown.
 
-    On a CPU they are those of the resident set, on a GPU those that torch has given out.
+    On a CPU they are those of the resident set, on a GPU those that torch has given out. The call runs once before, so
+    that tables and workspaces of the second call are like any later one's; the gradients that it left are dropped, and
+    those that it makes count.
 
-    The call runs once before, so that tables, workspaces and gradients of the second call are like any
-    later one's.
+    Args:
+        call: the pass.
+        model: whose weights it trains.
+        device: where.
     """
     if device.type == "cuda":
-        return _peak_on_gpu(call, device)
+        return _peak_on_gpu(call, model, device)
     if not _RESET.exists():
         return None
-    call()
-    gc.collect()
+    _once_before(call, model)
     try:
         _RESET.write_text("5")
     except OSError:
@@ -59,9 +63,14 @@ def peaks_in_new_process(module: str, words: Sequence[str]) -> dict[str, int | N
     return peaks
 
 
-def _peak_on_gpu(call: Callable[[], object], device: torch.device) -> int:
+def _once_before(call: Callable[[], object], model: nn.Module) -> None:
     call()
+    model.zero_grad(set_to_none=True)
     gc.collect()
+
+
+def _peak_on_gpu(call: Callable[[], object], model: nn.Module, device: torch.device) -> int:
+    _once_before(call, model)
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)

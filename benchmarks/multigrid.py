@@ -84,7 +84,7 @@ def main(words: Sequence[str]) -> None:
     if options.peak_only:
         print(
             json.dumps(
-                {f"{n} {name}": peak_of(call) for n in contestants for name, call in _runs(options, n)}
+                {f"{n} {name}": peak_of(*run) for n in contestants for name, *run in _runs(options, n)}
             )
         )
         return
@@ -96,7 +96,10 @@ def main(words: Sequence[str]) -> None:
     memory = {}
     for size, models in contestants.items():
         seconds = interleave(
-            dict(_runs(options, size)), repeats=options.repeats, clock=CLOCKS[clock], warmup=1
+            {name: run for name, run, _ in _runs(options, size)},
+            repeats=options.repeats,
+            clock=CLOCKS[clock],
+            warmup=1,
         )
         rows = compare(seconds, PLAIN)
         for name, row in rows.items():
@@ -138,15 +141,16 @@ def _build(options: MultiGridOptions, cut: Mapping[str, Any] | None) -> Any:
     return MODELS.build("mgtfno", SPEC, 1, 1, base=options.base, base_options=base, levels=levels, **cut)
 
 
-def _runs(options: MultiGridOptions, size: int) -> list[tuple[str, Callable[[], object]]]:
-    """Return one forward and backward pass of every contestant."""
+def _runs(options: MultiGridOptions, size: int) -> list[tuple[str, Callable[[], object], nn.Module]]:
+    """Return one forward and backward pass of every contestant, and its model."""
     field = smooth_input(options.batch, (size, size))
     runs = []
     for name, facts in _contestants(options, size).items():
         cut = None
         if name != PLAIN:
             cut = {"halo": facts["halo"] / HALO_UNIT, **{k: facts[k] for k in ("regions", "process")}}
-        runs.append((name, _both(_build(options, cut), field)))
+        model = _build(options, cut)
+        runs.append((name, _both(model, field), model))
     return runs
 
 

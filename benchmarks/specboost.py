@@ -151,7 +151,8 @@ def main(words: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     contest = Contest(options)
     if options.peak_only:
-        print(json.dumps({name: peak_of(run) for name, run in contest.steps().items()}))
+        models = nn.ModuleList([contest.model, contest.large])
+        print(json.dumps({name: peak_of(run, models) for name, run in contest.steps().items()}))
         return
     clock = choose_clock(options.clock, torch.device("cpu"), options.threads)
     title = f"{options.stages} stages of {options.base}, width {options.width}, {options.num_modes} modes"

@@ -243,7 +243,7 @@ def main(words: Sequence[str]) -> None:
 
 def _peaks(options: StepOptions) -> dict[str, int | None]:
     contest = Contest(options)
-    return {side.name: peak_of(contest._both(side)) for side in contest.all_sides}
+    return {side.name: peak_of(contest._both(side), side.module) for side in contest.all_sides}
 
 
 def _compile_seconds() -> float | None:

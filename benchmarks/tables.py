@@ -97,8 +97,10 @@ def _cases(cases: Mapping[str, Any]) -> list[str]:
     for label, case in cases.items():
         cells = [_cell(row) for table in case["phases"].values() for row in table.values()]
         start = ", ".join(f"{s:g}" for s in case["first_call_seconds"].values())
-        rows.append([label, *cells, start])
-    return _markdown(["case", *heads, "first call s"], rows)
+        peaks = ", ".join(f"{mebibytes:g}" for mebibytes in case.get("MiB", {}).values())
+        rows.append([label, *cells, start, *([peaks] if peaks else [])])
+    also = ["peak MiB"] if any(case.get("MiB") for case in cases.values()) else []
+    return _markdown(["case", *heads, "first call s", *also], rows)
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:

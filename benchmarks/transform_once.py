@@ -307,7 +307,10 @@ def _seconds_of(call: Callable[[], object], device: torch.device) -> float:
 def _peaks(options: TransformOnceOptions, size: int) -> list[tuple[str, int | None]]:
     device = torch.device(options.device)
     field = smooth_input(options.batch, (size, size)).to(device)
-    return [(name, peak_of(_both(side, field), device)) for name, side in _sides(options, size).items()]
+    return [
+        (name, peak_of(_both(side, field), side.module, device))
+        for name, side in _sides(options, size).items()
+    ]
 
 
 def _print(size: int, case: Mapping[str, Any], seconds: float) -> None:

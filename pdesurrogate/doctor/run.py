@@ -11,9 +11,9 @@ from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
 from ..registry import check_numbers, check_options, load_plugins
 from ..trainer_options import region_parallel_size
-from ..training import UNROLLS
 from ..training.optimisation import Optimisation
 from ..training.stages import Boosting
+from ..training.unrolls import build_unroll
 from .data_checks import look_at_data
 from .environment import look_at_environment, num_ranks
 from .findings import Finding, ok, problem, refusals, told
@@ -80,12 +80,8 @@ def _rooms(
 
 
 def _open(config: Mapping[str, Any]) -> TrajectoryDataModule:
-    unroll = UNROLLS.build(
-        config["unroll"]["kind"], **{k: v for k, v in config["unroll"].items() if k != "kind"}
-    )
-    return open_data(
-        config["data"], num_steps=unroll.num_steps, seed=config["seed"], augment=config.get("augment")
-    )
+    num_steps = build_unroll(config).num_steps
+    return open_data(config["data"], num_steps=num_steps, seed=config["seed"], augment=config.get("augment"))
 
 
 def _look_at_options(config: Mapping[str, Any]) -> list[Finding]:

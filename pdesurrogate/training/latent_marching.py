@@ -48,6 +48,18 @@ class LatentMarching:
         """Model steps whose truth a sample carries."""
         return 1 + self.pushes
 
+    def check_horizon(self, horizon: int) -> None:
+        """Refuse a step of a single frame, which has nowhere to march.
+
+        Raises:
+            ValueError: naming the option and what trains single frames.
+        """
+        if horizon < 2:
+            raise ValueError(
+                f"unroll=latent_marching learns ever more frames of a step, and data.horizon is {horizon}. Set "
+                "data.horizon to at least 2, or use unroll=pushforward or k_step, which feed single frames back."
+            )
+
     def num_frames(self, step: int, horizon: int) -> int:
         """Return how many frames of the horizon are learnt at an optimiser step."""
         return grown(step, 1, horizon, self.curriculum_steps)

@@ -20,7 +20,7 @@ from .captured_step import CapturedStep
 from .optimisation import Optimisation
 from .sharded import shard
 from .skipped_steps import SkippedSteps, clip_or_leave_out
-from .unrolls import ChangingUnroll, Unroll
+from .unrolls import ChangingUnroll, Unroll, unreached
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +149,9 @@ class SurrogateTraining(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser and a schedule that moves every step."""
         self._num_steps = int(self.trainer.estimated_stepping_batches)
+        if self.trainer.is_global_zero:
+            for sentence in unreached(self.unroll, self._num_steps):
+                log.warning(sentence)
         weights = [p for p in self.surrogate.parameters() if p.requires_grad]
         optimiser, schedule = self.optimisation.build(weights, self._num_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -26,7 +26,6 @@ from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
 from ..trainer_options import region_parallel_size
 from ..version import __version__
-from . import UNROLLS
 from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST
 from .compilation import compile_parts
@@ -38,7 +37,7 @@ from .processes import build_strategy, check_processes
 from .region_parallel import require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, StagedRun, require_same_stages
-from .unrolls import ChangingUnroll, Unroll
+from .unrolls import ChangingUnroll, Unroll, build_unroll
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     rank_zero_only(remove_leftovers)(run_dir)
     load_plugins(config.get("plugins", []))
     lightning.seed_everything(config["seed"], verbose=False)
-    unroll: Unroll = UNROLLS.build(config["unroll"]["kind"], **_options(config["unroll"]))
+    unroll = build_unroll(config)
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])

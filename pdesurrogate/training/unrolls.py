@@ -11,8 +11,9 @@ unroll is a step of ``S``: K frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,6 +48,19 @@ class ChangingUnroll(Unroll, Protocol):
 
     def learn(self, surrogate: Surrogate, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Return predictions and the part of ``batch.future`` that they are compared with, at an optimiser step."""
+        ...
+
+
+@runtime_checkable
+class OfHorizon(Unroll, Protocol):
+    """What unrolls offer that do not suit every number of frames a step."""
+
+    def check_horizon(self, horizon: int) -> None:
+        """Refuse a number of frames a step.
+
+        Raises:
+            ValueError: saying what is allowed.
+        """
         ...
 
 
@@ -149,6 +163,38 @@ def grown(step: int, first: int, last: int, curriculum_steps: int) -> int:
     if step >= curriculum_steps:
         return last
     return first + (last - first) * step // curriculum_steps
+
+
+def build_unroll(config: Mapping[str, Any]) -> Unroll:
+    """Return the unroll that a configuration's section ``unroll`` asks for, for the horizon of its data.
+
+    Raises:
+        ValueError: for options that do not exist, wrong values, or a horizon that the unroll has no use for.
+    """
+    options = dict(config["unroll"])
+    unroll: Unroll = UNROLLS.build(options.pop("kind"), **options)
+    if isinstance(unroll, OfHorizon):
+        unroll.check_horizon(config["data"].get("horizon", 1))
+    return unroll
+
+
+def unreached(unroll: Unroll, num_steps: int) -> list[str]:
+    """Return what of an unroll a run of so many optimiser steps does not come to, one sentence each."""
+    found, last = [], num_steps - 1
+    curriculum: int = getattr(unroll, "curriculum_steps", 0)
+    if curriculum > last:
+        found.append(
+            f"unroll.curriculum_steps is {curriculum} and this run has {num_steps} optimiser steps: it ends with "
+            f"{100 * last / curriculum:.2g} % of the curriculum done, while validation compares what its end teaches. "
+            f"Set unroll.curriculum_steps to at most {last}, or train longer."
+        )
+    push_after: int = getattr(unroll, "push_after", 0)
+    if getattr(unroll, "pushes", 0) and push_after >= last:
+        found.append(
+            f"unroll.push_after is {push_after} and this run has {num_steps} optimiser steps: none is pushed. Lower "
+            "it, or set unroll.pushes=0, which needs shorter windows."
+        )
+    return found
 
 
 @torch.no_grad()

@@ -181,6 +181,15 @@ def test_the_peak_memory_is_that_of_a_process_of_its_own():
         assert all(field < peak < 100 * field for peak in peaks.values())
 
 
+def test_gradients_count_among_the_peak_memory():
+    words = ["grid=16", "batch=1", "num_modes=12", "depth=2", "against=fno", "fno_modes=4", "peak_only=true"]
+    (peak,) = [
+        p for name, p in peaks_in_new_process("benchmarks.transform_once", words).items() if "t1" in name
+    ]
+    of_weights = 4 * 2 * 12**2 * 48**2  # what a step with a single sample keeps besides is far less
+    assert peak is None or of_weights < peak < 2 * of_weights
+
+
 def test_a_spectral_case_is_measured_and_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(
         spectral, "CASES", (spectral.Case((8, 10), 3, 2, 4), spectral.Case((6, 6, 8), 2, 1, 3))

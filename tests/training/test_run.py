@@ -111,7 +111,7 @@ MARCHING = (
 @pytest.mark.parametrize(
     "unroll",
     [
-        MARCHING[:4],
+        (*MARCHING[:4], "data.horizon=2"),
         ("unroll=k_step", "unroll.num_steps=2", "unroll.curriculum_steps=9"),
         ("unroll=pushforward",),
         ("unroll=noise",),
@@ -121,6 +121,19 @@ MARCHING = (
 def test_steps_that_change_are_not_captured(compose_train, unroll):
     with pytest.raises(ValueError, match=r"steps of this unroll change .* trainer\.capture=false"):
         train(compose_train(*unroll, "trainer.capture=true"))
+
+
+def test_marching_with_a_single_frame_is_refused_before_anything_is_read(compose_train):
+    with pytest.raises(ValueError, match=r"unroll=latent_marching .* data\.horizon is 1"):
+        train(compose_train("unroll=latent_marching", "data.root=nowhere"))
+
+
+def test_a_curriculum_that_a_run_does_not_finish_is_said(compose_train, caplog):
+    options = "unroll=k_step", "unroll.num_steps=2", "unroll.curriculum_steps=5000", "trainer.max_epochs=1"
+    with caplog.at_level("WARNING", "pdesurrogate"):
+        train(compose_train(*options))
+    (said,) = [r.getMessage() for r in caplog.records if "curriculum" in r.getMessage()]
+    assert said.startswith("unroll.curriculum_steps is 5000 and this run has ")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pdesurrogate.training import UNROLLS
 from pdesurrogate.training.latent_marching import LatentMarching
 from pdesurrogate.training.noise import Noise, normal_numbers
 from pdesurrogate.training.pushforward import Pushforward
-from pdesurrogate.training.unrolls import ChangingUnroll, GrowingChain, KStep, OneStep, k_step
+from pdesurrogate.training.unrolls import ChangingUnroll, GrowingChain, KStep, OneStep, k_step, unreached
 
 SPEC = DataSpec(fields=(Field("u"),), axes=(Axis("x", 1.0),), dt=1.0)
 
@@ -109,6 +109,38 @@ def test_latent_marching_is_validated_on_a_rollout_and_changes_from_step_to_step
     assert unroll(counting(), numbered(6))[0, :, 0, 0].tolist() == [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
     assert isinstance(unroll, ChangingUnroll)
     assert not isinstance(KStep(), ChangingUnroll)
+
+
+def test_a_single_frame_has_nowhere_to_march():
+    LatentMarching().check_horizon(2)
+    with pytest.raises(
+        ValueError, match=r"data\.horizon is 1\. Set data\.horizon to at least 2, or use unroll=push"
+    ):
+        LatentMarching().check_horizon(1)
+
+
+@pytest.mark.parametrize(
+    ("unroll", "num_steps", "said"),
+    [
+        (LatentMarching(curriculum_steps=6000, pushes=0), 121, ["2 % of the curriculum done", "at most 120"]),
+        (LatentMarching(curriculum_steps=6000, pushes=0), 6001, []),
+        (
+            LatentMarching(curriculum_steps=0, pushes=1, push_after=10),
+            11,
+            ["push_after is 10", "none is pushed"],
+        ),
+        (LatentMarching(curriculum_steps=0, pushes=1, push_after=10), 15, []),
+        (LatentMarching(curriculum_steps=0, pushes=0, push_after=10), 5, []),
+        (k_step(num_steps=3, curriculum_steps=9), 4, ["33 % of the curriculum done", "at most 3"]),
+        (Pushforward(curriculum_steps=4), 5, []),
+        (Noise(), 1, []),
+        (OneStep(), 1, []),
+    ],
+)
+def test_what_a_run_does_not_come_to_is_said(unroll, num_steps, said):
+    sentences = " ".join(unreached(unroll, num_steps))
+    assert all(part in sentences for part in said)
+    assert bool(sentences) == bool(said)
 
 
 class Drifting(torch.nn.Module):
