@@ -247,6 +247,12 @@ def _measure(options: FactFormerOptions, words: Sequence[str]) -> None:
         phases = _scaling(options, CLOCKS[clock])
         slopes = _slopes(phases["forward + backward"], peaks)
         record.add("slopes", slopes)
+        rank = options.head_dim * options.kernel_multiplier
+        record.add(
+            "remark",
+            f"Kernels have rank {rank} and come as factors on axes of more points, where a point costs the same on "
+            "every grid; on axes of fewer points it costs the more, the more there are.",
+        )
         print(f"exponents over the number of points: {slopes}")
     else:
         contest = FactFormerContest(options)
@@ -262,6 +268,10 @@ def _measure(options: FactFormerOptions, words: Sequence[str]) -> None:
                 settle=lambda: synchronise(device),
             )
             phases[phase] = compare(seconds, contest.baseline)
+        record.add(
+            "remark",
+            "The default mode is `speed`; the others compute twice what they do not keep, see peak memory.",
+        )
         if contest.refused:
             record.add("refused", contest.refused)
     for phase, table in phases.items():

@@ -23,9 +23,9 @@ This page is written by `python -m benchmarks.tables` from the files in `benchma
 All contestants of a table ran interleaved in one process, from the same weights, after a check that outputs
 and gradients agree. Times are medians, speed-ups are medians of the ratio within one repeat, with the 95 %
 confidence interval of that median. The allocator setting holds for all. Peak memory is that of one forward
-and backward pass above the level before it, `V` being one activation field. Start-up is the time of building
-the model and of its first step, tables included; the optional pointwise kernel is compiled once per machine,
-which takes the time given under each table.
+and backward pass above the level before it, gradients included, `V` being one activation field. Start-up is
+the time of building the model and of its first step, tables included; the optional pointwise kernel is
+compiled once per machine, which takes the time given under each table.
 """
 
 
@@ -70,6 +70,8 @@ def _section(result: Mapping[str, Any]) -> str:
     if result.get("slopes"):
         grown = " and ".join(f"{name} as its power {power:g}" for name, power in result["slopes"].items())
         lines += [f"With the number of points grow {grown}.", ""]
+    if "remark" in result:
+        lines += [result["remark"], ""]
     lines += [_conditions(result), ""]
     return "\n".join(lines)
 

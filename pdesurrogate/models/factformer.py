@@ -75,7 +75,8 @@ class FactFormer(nn.Module):
             window.
         kernel_norm: ``"frobenius"`` or ``"reference"``, see `AxialKernel`; the second is the authors', whose blocks
             learn hardly anything at first, and in three dimensions nothing.
-        tie_axes: whether all axes have the same weights.
+        tie_axes: whether all axes have the same weights, so that exchanging the axes of what comes in exchanges them in
+            what comes out. Positions and the boundary branch, where there are any, still tell axes apart.
         rotary_frequency: highest frequency of the rotary embeddings, radians per unit of length.
         position_scale: standard deviation of the wave vectors ``B``, periods per unit of length; 0 adds no positions.
         periodic_positions: whether waves of positions have whole numbers of periods on periodic axes. The authors' have

@@ -8,7 +8,8 @@ nearest neighbours and a convolution up, skips joined by concatenation. Stencils
 The authors' benchmark code (PDEArena, Unetmod-64) has the same blocks and skips, and as many, at width 64. It
 multiplies channels level by level, so that its 1, 2, 2, 4 are ``multipliers=[1, 2, 4, 16]`` here, normalises all
 channels of a sample together, ``groups=1``, refines by transposed convolutions of four points, and pads with zeros
-whatever the boundary.
+whatever the boundary. On the way up its last block of a level already has the next level's channels; here it keeps
+those of its own, which are also refined, and the first block of the next level reduces them.
 """
 
 from __future__ import annotations
