@@ -164,6 +164,20 @@ def test_every_experiment_composes_into_a_model_that_builds(name):
     assert build(section, data["history"], data["horizon"]) is not None
 
 
+@pytest.mark.parametrize("name", files_of("experiment"))
+def test_every_experiment_trains_on_points_that_its_own_data_set_has(name):
+    """Points between those that a generator stores cannot be made up."""
+    data = composed("train", f"experiment={name}")["data"]
+    if data.get("grid") is None or "generator" not in data:
+        return
+    generator = dict(data["generator"])
+    generator.pop("num_trajectories")
+    stored = GENERATORS.build(generator.pop("kind"), **generator).grid
+    wanted = [data["grid"]] * len(stored) if isinstance(data["grid"], int) else data["grid"]
+    assert len(wanted) == len(stored)
+    assert all(n <= most for n, most in zip(wanted, stored, strict=True)), f"{wanted} of {stored}"
+
+
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_key_is_explained(file):
     """A comment stands on the line of each key, except where a section begins."""
