@@ -8,6 +8,7 @@ from typing import Any
 
 from . import DATASETS
 from .datamodule import TrajectoryDataModule
+from .files import MissingFiles
 from .rechunked import rechunked
 from .trajectories import DataSet
 
@@ -16,6 +17,7 @@ LOADING = frozenset(
     {"history", "horizon", "stride", "grid", "regrid", "batch_size", "num_workers", "cache", "seed"}
 )
 _GENERATOR = "generator"  # how the set is made, for the solver; of no concern to a reader
+_MADE_BY = "made_by"  # the command that does so, for messages; the command line adds it
 _RECHUNK = "rechunk"  # the folder of copies in our store, which are quick to read at random
 
 
@@ -31,7 +33,8 @@ def open_data(
 
     Args:
         section: the ``data`` section: ``kind``, the data set's options, the loading options, and perhaps ``rechunk``, a
-            folder: windows are then read from a copy in our store, made there once.
+            folder: windows are then read from a copy in our store, made there once; and ``made_by``, the command that
+            makes the files, for the message where they are missing.
         num_steps: model steps per training sample; windows carry that many horizons of future.
         seed: of the shuffling.
         ranks_per_window: consecutive ranks that read the same windows.
@@ -58,6 +61,11 @@ def open_dataset(section: Mapping[str, Any]) -> DataSet:
     """
     if "kind" not in section:
         raise ValueError("the data section has no kind; choose a data set by data=NAME.")
-    options = {k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR, _RECHUNK}}
-    dataset: DataSet = DATASETS.build(section["kind"], **options)
+    options = {
+        k: v for k, v in section.items() if k not in LOADING | {"kind", _GENERATOR, _MADE_BY, _RECHUNK}
+    }
+    try:
+        dataset: DataSet = DATASETS.build(section["kind"], **options)
+    except MissingFiles as error:
+        raise MissingFiles(error.what, section.get(_MADE_BY)) from error
     return dataset
