@@ -11,6 +11,7 @@ from .datamodule import TrajectoryDataModule
 from .files import MissingFiles
 from .rechunked import rechunked
 from .trajectories import DataSet
+from .windows import require_room
 
 # Keys of a data section that say how windows are cut and batched; the rest describes the data set.
 LOADING = frozenset(
@@ -25,6 +26,7 @@ def open_data(
     section: Mapping[str, Any],
     *,
     num_steps: int = 1,
+    steps_option: str = "the number of model steps",
     seed: int = 0,
     ranks_per_window: int = 1,
     augment: Mapping[str, Any] | None = None,
@@ -36,18 +38,23 @@ def open_data(
             folder: windows are then read from a copy in our store, made there once; and ``made_by``, the command that
             makes the files, for the message where they are missing.
         num_steps: model steps per training sample; windows carry that many horizons of future.
+        steps_option: what sets their number, for the message where trajectories are too short.
         seed: of the shuffling.
         ranks_per_window: consecutive ranks that read the same windows.
         augment: options of `pdesurrogate.data.augmentation.Augmentation` for the windows of training.
 
     Raises:
-        ValueError: for an unknown kind or option, and whatever the reader refuses.
+        ValueError: for an unknown kind or option, trajectories that are too short, and whatever the reader refuses.
     """
     loading = {k: v for k, v in section.items() if k in LOADING}
     dataset = open_dataset(section)
     if folder := section.get(_RECHUNK):
         dataset = rechunked(dataset, Path(folder))
-    loading["horizon"] = loading.get("horizon", 1) * num_steps
+    if num_steps > 1:
+        num_frames = min(split.num_frames for split in dataset.splits.values())
+        history, horizon, stride = (loading.get(name, 1) for name in ("history", "horizon", "stride"))
+        require_room(num_frames, history, horizon, stride, num_steps, steps_option)
+        loading["horizon"] = horizon * num_steps
     return TrajectoryDataModule(
         dataset, **{"seed": seed, **loading}, ranks_per_window=ranks_per_window, augment=augment
     )

@@ -14,6 +14,7 @@ from ..trainer_options import region_parallel_size
 from ..training import UNROLLS
 from ..training.optimisation import Optimisation
 from ..training.stages import Boosting
+from ..training.unrolls import steps_option
 from .data_checks import look_at_data
 from .environment import look_at_environment, num_ranks
 from .findings import Finding, ok, problem, refusals, told
@@ -84,7 +85,11 @@ def _open(config: Mapping[str, Any]) -> TrajectoryDataModule:
         config["unroll"]["kind"], **{k: v for k, v in config["unroll"].items() if k != "kind"}
     )
     return open_data(
-        config["data"], num_steps=unroll.num_steps, seed=config["seed"], augment=config.get("augment")
+        config["data"],
+        num_steps=unroll.num_steps,
+        steps_option=steps_option(config["unroll"]["kind"]),
+        seed=config["seed"],
+        augment=config.get("augment"),
     )
 
 
