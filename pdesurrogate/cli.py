@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -157,6 +158,13 @@ def named(command: str, arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def made_by(data: str, overrides: Sequence[str]) -> str:
+    """Return the command that makes the files of a data set, as a command with these overrides reads it."""
+    concerned = ("data.root=", "data.generator", "plugins=")
+    same = [word for word in overrides if word.lstrip("+~").startswith(concerned)]
+    return shlex.join(["python", "data/generate.py", f"data={data}", *same])
+
+
 class Refusals(list[Exception]):
     """What the jobs of this process refuse. A job in another process finds None in its place, and raises."""
 
@@ -183,6 +191,8 @@ def _task(command: str, refusals: Refusals | None) -> Callable[[Any], Any]:
         choices = dict(HydraConfig.get().runtime.choices)
         try:
             check_group_options(config, choices, conf_dir())
+            if "generator" in (config.get("data") or {}):
+                config["data"]["made_by"] = made_by(choices["data"], HydraConfig.get().overrides.task)
             if command == "train":
                 check_trainer(
                     config["trainer"], config["data"].get("batch_size", 16), config["optim"].get("ema")

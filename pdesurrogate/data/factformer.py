@@ -3,7 +3,8 @@
 - ``kf_2d_re1000_256_120seed.npy``: vorticity (sequence, time, x, y), frames 1/32 apart, box 2π.
 - ``smoke_{i}.npz``, one a trajectory: ``fluid_field`` (t, x, y, z, 1) and ``velocity`` (t, x, y, z, 3) on lower
   faces, frames 0.75 apart, box 8, buoyancy along z.
-- folders with ``prs.npy``, ``vx.npy``, ``vy.npy``, ``vz.npy`` (t, x, y, z), one a trajectory.
+- folders with ``prs.npy``, ``vx.npy``, ``vy.npy``, ``vz.npy`` (t, x, y, z), one a trajectory, frames 0.05
+  apart, box 2π.
 
 Source: Li et al. (2023), "Scalable transformer for PDE surrogate modeling", section 4 and the released loaders.
 """
@@ -52,7 +53,7 @@ def factformer(
         valid: trajectories after those that validate; None for a tenth of the authors' training trajectories, who
             validate on none.
         test: trajectories at the end that test; None for the authors' 20, 200, 100, or what is left.
-        dt: time between frames; None for the authors': 1/32, 0.75, and 1 for turbulence.
+        dt: time between frames; None for the authors': 1/32 (Kolmogorov), 0.75 (smoke), 0.05 (turbulence).
         split: another rule, see `splits.divided`.
 
     Raises:
@@ -156,7 +157,7 @@ def _turbulence(folders: Sequence[Path], dt: float | None) -> ArrayTrajectories:
     spec = DataSpec(
         fields=(Field("pressure"), Field("velocity", kind="vector", components=("x", "y", "z"))),
         axes=tuple(Axis(name, 2 * math.pi) for name in "zyx"),
-        dt=1.0 if dt is None else dt,
+        dt=0.05 if dt is None else dt,
         equation="incompressible Navier-Stokes equations, periodic",
     )
     axes = (TIME, "x", "y", "z", *(["channel"] if has_channel else []))

@@ -7,6 +7,29 @@ import re
 from pathlib import Path
 
 
+class MissingFiles(ValueError):
+    """Files of a set of our own are not there.
+
+    Attributes:
+        what: which, and where.
+        command: what makes them; None if it is not known.
+    """
+
+    def __init__(self, what: str, command: str | None = None) -> None:
+        self.what, self.command = what, command
+        way = (
+            f"To make the files, run: {command}"
+            if command
+            else "A set of conf/data is made by python data/generate.py data=NAME, one of your own by StoreWriter or "
+            "data/convert.py."
+        )
+        super().__init__(f"{what}. {way}")
+
+    def __reduce__(self) -> tuple[type[MissingFiles], tuple[str, str | None]]:
+        """Travel between processes with the same sentence."""
+        return type(self), (self.what, self.command)
+
+
 def listing(folder: Path, at_most: int = 12) -> str:
     """Return the names in a folder as text for a message."""
     if not folder.is_dir():

@@ -22,7 +22,7 @@ from pdesurrogate.fields import DataSpec
 
 from . import DATASETS
 from .chunk_reader import ChunkReader
-from .files import listing, missing_shards, require_file
+from .files import MissingFiles, listing, missing_shards, require_file
 from .recognition import FORMATS, Recognised
 from .store_layout import CHECKSUM, TIME, WRITTEN, crc32, format_of
 from .store_writer import StoreWriter
@@ -167,10 +167,7 @@ def store(root: str, splits: Mapping[str, str] | None = None) -> DataSet:
         if sentence := missing_shards(folder / name):
             raise ValueError(f"{folder} lacks {', '.join(missing)}. {sentence}")
     if missing:
-        raise ValueError(
-            f"{folder} lacks {', '.join(missing)}; it holds {listing(folder)}. To make the files, run: "
-            "python data/generate.py data=<this data set>"
-        )
+        raise MissingFiles(f"{folder} lacks {', '.join(missing)}; it holds {listing(folder)}")
     files = {split: StoredTrajectories(folder / name) for split, name in names.items()}
     provenance = {
         "root": str(folder),

@@ -9,6 +9,36 @@ import numpy as np
 from jaxtyping import Int
 
 
+def span(history: int, horizon: int, stride: int) -> int:
+    """Return the stored frames from the first to the last frame of a window, both included."""
+    return stride * (history + horizon - 1) + 1
+
+
+def require_room(
+    num_frames: int, history: int, horizon: int, stride: int, num_steps: int, steps_option: str
+) -> None:
+    """Refuse windows with the truth of several model steps that trajectories are too short for.
+
+    Args:
+        num_frames: stored frames of each trajectory.
+        history: input frames of a window.
+        horizon: frames of one model step.
+        stride: stored frames from one frame of the window to the next.
+        num_steps: model steps.
+        steps_option: the option that sets their number.
+
+    Raises:
+        ValueError: naming both factors of what follows the history, and the options that lower them.
+    """
+    needed = span(history, num_steps * horizon, stride)
+    if needed > num_frames:
+        raise ValueError(
+            f"history={history}, {num_steps} model steps of horizon={horizon} each and stride={stride} need "
+            f"trajectories of at least {needed} frames; there are {num_frames}. Lower data.horizon, {steps_option}, "
+            "data.history or data.stride."
+        )
+
+
 @dataclass(frozen=True)
 class WindowIndex:
     """All windows of ``history`` frames followed by ``horizon`` frames, ``stride`` frames apart.
@@ -48,7 +78,7 @@ class WindowIndex:
     @property
     def span(self) -> int:
         """Stored frames from the first to the last frame of a window, both included."""
-        return self.stride * (self.history + self.horizon - 1) + 1
+        return span(self.history, self.horizon, self.stride)
 
     @property
     def starts_per_trajectory(self) -> int:

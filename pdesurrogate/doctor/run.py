@@ -13,7 +13,7 @@ from ..registry import check_numbers, check_options, load_plugins
 from ..trainer_options import region_parallel_size
 from ..training.optimisation import Optimisation
 from ..training.stages import Boosting
-from ..training.unrolls import build_unroll
+from ..training.unrolls import build_unroll, steps_option
 from .data_checks import look_at_data
 from .environment import look_at_environment, num_ranks
 from .findings import Finding, ok, problem, refusals, told
@@ -80,8 +80,13 @@ def _rooms(
 
 
 def _open(config: Mapping[str, Any]) -> TrajectoryDataModule:
-    num_steps = build_unroll(config).num_steps
-    return open_data(config["data"], num_steps=num_steps, seed=config["seed"], augment=config.get("augment"))
+    return open_data(
+        config["data"],
+        num_steps=build_unroll(config).num_steps,
+        steps_option=steps_option(config["unroll"]["kind"]),
+        seed=config["seed"],
+        augment=config.get("augment"),
+    )
 
 
 def _look_at_options(config: Mapping[str, Any]) -> list[Finding]:

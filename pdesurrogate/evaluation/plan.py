@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,8 @@ def open_test_data(config: Mapping[str, Any], main: Surrogate) -> TrajectoryData
                 "such as data.path."
             )
         section["root"] = config["data_root"]
+        if "made_by" in section:  # of what is given twice, the last counts
+            section["made_by"] += " " + shlex.quote(f"data.root={section['root']}")
     # How windows were cut and loaded in training is of no concern here; the time step and regridding are.
     section |= {"history": 1, "horizon": 1, "grid": None, "cache": "none", "num_workers": 0}
     # Their splits are files of their own, and only this one is needed here.

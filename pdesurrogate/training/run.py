@@ -37,7 +37,7 @@ from .processes import build_strategy, check_processes
 from .region_parallel import require_regions
 from .regional_loss import RegionalLoss
 from .stages import Boosting, StagedRun, require_same_stages
-from .unrolls import ChangingUnroll, Unroll, build_unroll
+from .unrolls import ChangingUnroll, Unroll, build_unroll, steps_option
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     data = open_data(
         config["data"],
         num_steps=unroll.num_steps,
+        steps_option=steps_option(config["unroll"]["kind"]),
         seed=config["seed"],
         ranks_per_window=group_size,
         augment=config.get("augment"),

@@ -11,6 +11,7 @@ unroll is a step of ``S``: K frames.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -204,6 +205,14 @@ def pushed(surrogate: Surrogate, batch: Batch, pushes: int) -> Tensor:
     for _ in range(pushes):
         window = surrogate.next_history(window, surrogate.step(window, batch.parameters))
     return window
+
+
+def steps_option(kind: str) -> str:
+    """Return the option of a configuration that sets how many model steps an unroll takes."""
+    options = inspect.signature(UNROLLS.get(kind)).parameters
+    return next(
+        (f"unroll.{name}" for name in ("num_steps", "pushes") if name in options), "the unroll's steps"
+    )
 
 
 def require_count(kind: str, name: str, value: object, minimum: int) -> None:

@@ -74,10 +74,21 @@ def test_an_option_of_a_section_that_is_not_chosen_gets_the_nearest_name_outside
     assert "in 'data', of which none is chosen: add data=NAME. Did you mean 'data_root'?" in result.stderr
 
 
-def test_a_missing_data_set_says_how_to_make_it(tmp_path):
-    result = run("data.root=nowhere", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("overrides", "command"),
+    [
+        (["experiment=factformer_darcy"], "data=darcy/li_141"),
+        (["data=smoke/plume_video_small"], "data=smoke/plume_video_small"),
+        (
+            ["data.root=no where", "data.grid=8", "data.generator.num_trajectories={test: 2}"],
+            "data=navier_stokes 'data.root=no where' 'data.generator.num_trajectories={test: 2}'",
+        ),
+    ],
+)
+def test_a_missing_data_set_says_how_to_make_it(overrides, command, tmp_path):
+    result = run(*overrides, cwd=tmp_path)
     assert result.returncode == 1
-    assert "python data/generate.py" in result.stderr
+    assert result.stderr.endswith(f". To make the files, run: python data/generate.py {command}\n")
     assert "Traceback" not in result.stderr
 
 

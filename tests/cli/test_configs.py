@@ -4,7 +4,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import _locate as locate
 from hydra.utils import get_class
@@ -14,10 +16,12 @@ from omegaconf import OmegaConf
 from pdesurrogate.cli import COMMANDS, conf_dir
 from pdesurrogate.config_errors import check_group_options
 from pdesurrogate.data import DATASETS
+from pdesurrogate.data.opening import open_data
 from pdesurrogate.fields import Axis, DataSpec, Field
 from pdesurrogate.fields.spherical.grid import spherical_axes
 from pdesurrogate.metrics import METRICS
 from pdesurrogate.models import MODELS
+from pdesurrogate.models.matching import num_real_parameters
 from pdesurrogate.solvers import GENERATORS
 from pdesurrogate.training import UNROLLS
 from pdesurrogate.training.loggers import build_loggers
@@ -162,6 +166,41 @@ def test_every_experiment_composes_into_a_model_that_builds(name):
     config = composed("train", f"experiment={name}")
     section, data = config["model"], config["data"]
     assert build(section, data["history"], data["horizon"]) is not None
+
+
+@pytest.mark.parametrize("name", files_of("experiment"))
+def test_every_experiment_trains_on_points_that_its_own_data_set_has(name):
+    """Points between those that a generator stores cannot be made up."""
+    data = composed("train", f"experiment={name}")["data"]
+    if data.get("grid") is None or "generator" not in data:
+        return
+    generator = dict(data["generator"])
+    generator.pop("num_trajectories")
+    stored = GENERATORS.build(generator.pop("kind"), **generator).grid
+    wanted = [data["grid"]] * len(stored) if isinstance(data["grid"], int) else data["grid"]
+    assert len(wanted) == len(stored)
+    assert all(n <= most for n, most in zip(wanted, stored, strict=True)), f"{wanted} of {stored}"
+
+
+def test_the_isotropic_experiment_has_the_authors_model_and_room_for_its_pushes_in_their_files(tmp_path):
+    """Twenty frames of pressure and velocity a trajectory, one a folder, 0.05 apart."""
+    config = composed("train", "experiment=factformer_isotropic", f"data.path={tmp_path}")
+    for number in range(6):
+        (tmp_path / f"run_{number}").mkdir()
+        for name in ("prs", "vx", "vy", "vz"):
+            np.save(tmp_path / f"run_{number}" / f"{name}.npy", np.zeros((20, 4, 4, 4, 1), np.float32))
+    unroll = dict(config["unroll"])
+    pushes = UNROLLS.build(unroll.pop("kind"), **unroll)
+    data = open_data(config["data"], num_steps=pushes.num_steps)
+    assert data.spec.dt == 0.05
+    assert (config["data"]["history"], config["data"]["horizon"], pushes.num_steps) == (10, 2, 2)
+    assert len(data.windows("train")) == 4 * (20 - 10 - 2 * 2 + 1)
+    assert [pushes.num_pushes(step) for step in (7999, 8000, 8001, 8002)] == [0, 0, 0, 1]
+    assert [pushes.num_frames(step, 2) for step in (4999, 5000)] == [1, 2]
+    model = dict(config["model"])
+    with torch.device("meta"):
+        built = MODELS.build(model.pop("kind"), data.spec, 10, 2, **model)
+    assert num_real_parameters(built) == 5_093_188
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

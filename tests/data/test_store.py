@@ -13,6 +13,7 @@ import pytest
 import xarray
 
 from pdesurrogate.data import DATASETS
+from pdesurrogate.data.opening import open_dataset
 from pdesurrogate.data.store import StoredTrajectories, StoreWriter
 from pdesurrogate.fields import DataSpec
 
@@ -85,6 +86,13 @@ def test_the_data_set_store_names_what_is_missing_and_the_command(
 ) -> None:
     with pytest.raises(ValueError, match=r"lacks train.h5, valid.h5, test.h5.*python data/generate.py data="):
         DATASETS.build("store", root=str(tmp_path / "nowhere"))
+    section = {"kind": "store", "root": str(tmp_path), "made_by": "python data/generate.py data=darcy/li"}
+    with pytest.raises(
+        ValueError, match=r"nothing\. To make the files, run: python data/generate\.py data=darcy/li$"
+    ):
+        open_dataset(section)
+    with pytest.raises(ValueError, match=r"run: python data/generate\.py data=darcy/li$"):
+        open_dataset({**section, "kind": "camera"})
     write_store(tmp_path / "train.h5", smoke_spec)
     with pytest.raises(ValueError, match=r"lacks valid.h5, test.h5; it holds train.h5"):
         DATASETS.build("store", root=str(tmp_path))

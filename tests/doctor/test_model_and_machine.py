@@ -36,6 +36,11 @@ def cured(write_set, healthy_frames, compose):
         (["augment.group=p5"], "Unknown point group 'p5'"),
         (["boosting.folds=1"], "folds"),
         (["data.horizon=9"], "at least 10 frames"),
+        (
+            ["data.horizon=9", "unroll=latent_marching"],
+            "2 model steps of horizon=9 each and stride=1 need trajectories of at least 19 frames; there are 4. Lower "
+            "data.horizon, unroll.pushes, data.history or data.stride.",
+        ),
         (["trainer=gpu"], "PyTorch sees no GPU"),
     ],
 )

@@ -158,6 +158,9 @@ def test_a_moved_folder_is_found_by_data_root_and_other_kinds_say_what_to_set(re
     assert "waves" in refused()
     message = refused(data={"kind": "li_mat", "path": "x.mat", "viscosity": 1e-3}, data_root="/elsewhere")
     assert "data.path" in message
+    set_of_ours = {"kind": "store", "root": str(waves), "made_by": "python data/generate.py data=waves"}
+    message = refused(data=set_of_ours, data_root=str(tmp_path / "else where"))
+    assert message.endswith(f"run: python data/generate.py data=waves 'data.root={tmp_path / 'else where'}'")
 
 
 def test_a_folder_that_is_a_file_is_refused(refused, tmp_path):

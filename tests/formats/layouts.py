@@ -369,7 +369,7 @@ def turbulence(folder: Path) -> Made:
     names = ("pressure", "velocity_x", "velocity_y", "velocity_z")
     axes = tuple((name, 2 * np.pi, "periodic") for name in "zyx")
     first = folder / "case_0" / "vx.npy"
-    return Made("factformer", {"path": str(folder)}, truth, names, 1.0, axes, folder, damage=first)
+    return Made("factformer", {"path": str(folder)}, truth, names, 0.05, axes, folder, damage=first)
 
 
 def scalarflow(folder: Path) -> Made:

@@ -219,6 +219,29 @@ def test_k_step_training_reads_as_many_future_frames(compose_train):
     assert train(compose_train("unroll=k_step", "unroll.num_steps=3")) > 0
 
 
+@pytest.mark.parametrize(
+    ("unroll", "option"),
+    [
+        (["k_step", "num_steps=4"], "unroll.num_steps"),
+        (["k_step", "num_steps=4", "curriculum_steps=5"], "unroll.num_steps"),
+        (["noise", "num_steps=4"], "unroll.num_steps"),
+        (["pushforward", "pushes=3"], "unroll.pushes"),
+        (["latent_marching", "pushes=3"], "unroll.pushes"),
+    ],
+)
+def test_too_short_trajectories_are_refused_with_both_factors_and_what_lowers_them(
+    compose_train, unroll, option
+):
+    kind, *options = unroll
+    config = compose_train(f"unroll={kind}", *(f"unroll.{word}" for word in options), "data.horizon=2")
+    with pytest.raises(
+        ValueError, match=r"history=1, 4 model steps of horizon=2 each and stride=1 "
+    ) as caught:
+        train(config)
+    assert "at least 9 frames; there are 6. " in str(caught.value)
+    assert f"Lower data.horizon, {option}, data.history" in str(caught.value)
+
+
 def test_the_metric_names_in_the_csv_file_are_the_documented_ones(compose_train, tmp_path):
     train(compose_train("logger=csv", "trainer.log_every=1"))
     with (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").open() as file:
