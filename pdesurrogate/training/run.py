@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
@@ -21,6 +22,7 @@ from ..interruption import StopSignals
 from ..launch import leave_to_launcher, local_rank, rank_and_size, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
+from ..models.matching import num_real_parameters
 from ..models.staged import Staged
 from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
@@ -147,9 +149,12 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     options = dict(config["model"])
     kind = options.pop("kind")
     history, horizon = config["data"].get("history", 1), config["data"].get("horizon", 1)
+    shared = (data.spec, history, horizon)
+    MODELS.check(kind, len(shared), options)
     if options_for := getattr(MODELS.get(kind), "options_for", None):  # what the data decide
-        options = options_for(options, data)
-    model = MODELS.build(kind, data.spec, history, horizon, **options)
+        options = options_for(options, data, horizon)
+    model = MODELS.build(kind, *shared, **options)
+    _require_fit(model, kind, data.grid)
     settings = {**config, "model": {"kind": kind, **options}}
     provenance = {
         "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume", "pruning"}},
@@ -160,7 +165,7 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     normaliser = data.fit_normaliser()
     if (action := getattr(model, "channel_action", None)) is not None:
         normaliser = normaliser.symmetrised(action)
-    surrogate = Surrogate(
+    return Surrogate(
         data.spec,
         normaliser,
         model,
@@ -169,12 +174,21 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
         predict=config["predict"],
         provenance=provenance,
     )
-    surrogate.check_grid(data.grid)
-    if surrogate.num_parameters == 0:
+
+
+def _require_fit(model: nn.Module, kind: str, grid: tuple[int, ...]) -> None:
+    """Refuse a model that cannot take the grid or has nothing to train; the data are read after that.
+
+    Raises:
+        ValueError: in the words of the model, or saying where persistence has its place.
+    """
+    check: Callable[[tuple[int, ...]], None] | None = getattr(model, "check_grid", None)
+    if check is not None:
+        check(grid)
+    if num_real_parameters(model) == 0:
         raise ValueError(
-            f"model {config['model']['kind']!r} has nothing to train. Evaluation puts persistence beside every model."
+            f"model {kind!r} has nothing to train. Evaluation puts persistence beside every model."
         )
-    return surrogate
 
 
 def _from_here(path: Path) -> Path:
