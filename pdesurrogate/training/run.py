@@ -36,6 +36,7 @@ from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
+from .out_of_memory import explain_too_large_model
 from .processes import build_strategy, check_processes
 from .region_parallel import require_regions
 from .regional_loss import RegionalLoss
@@ -144,7 +145,7 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     normalisation commutes with it too.
 
     Raises:
-        ValueError: if the model cannot work on these fields or this grid.
+        ValueError: if the model cannot work on these fields or this grid, or its weights do not fit into memory.
     """
     options = dict(config["model"])
     kind = options.pop("kind")
@@ -153,7 +154,8 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     MODELS.check(kind, len(shared), options)
     if options_for := getattr(MODELS.get(kind), "options_for", None):  # what the data decide
         options = options_for(options, data, horizon)
-    model = MODELS.build(kind, *shared, **options)
+    with explain_too_large_model(kind, *shared, options):
+        model = MODELS.build(kind, *shared, **options)
     _require_fit(model, kind, data.grid)
     settings = {**config, "model": {"kind": kind, **options}}
     provenance = {
