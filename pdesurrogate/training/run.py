@@ -33,6 +33,7 @@ from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST
 from .compilation import compile_parts
 from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
+from .floor import Floor, validation_floor
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
@@ -123,7 +124,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
         ignore_advice()
         loggers = build_loggers(config["logger"], run_dir, config["run_id"], config)
         fit = Fitting(config, run_dir, signals, loggers, resumed)
-        _describe(surrogate, data, config, run_dir)
+        floor = _describe(surrogate, data, config, run_dir)
         if isinstance(surrogate.model, Staged):
             stages = StagedRun(
                 surrogate, data, unroll, loss, optimisation, capture, boosting, config["seed"], fit,
@@ -134,7 +135,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
             module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=capture)
             fitted = fit(module, data)
             score, steps = fitted.score, fitted.steps
-    _finish(surrogate, loggers, score, steps, run_dir)
+    _finish(surrogate, loggers, score, steps, run_dir, floor)
     return score
 
 
@@ -309,7 +310,8 @@ def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | N
 @rank_zero_only
 def _describe(
     surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[str, Any], run_dir: Path
-) -> None:
+) -> Floor | None:
+    """Say what is trained on what; return the floor of its validation error."""
     spec = surrogate.spec
     grid = " x ".join(map(str, data.grid))
     log.info(
@@ -327,16 +329,26 @@ def _describe(
     )
     if summary := getattr(surrogate.model, "summary", ""):
         log.info("%s: %s", config["model"]["kind"], summary)
+    floor = validation_floor(surrogate, data)
+    if floor is not None:
+        log.info("No weights bring the validation relative L2 below the truncation floor, %s", floor)
+    return floor
 
 
 @rank_zero_only
 def _finish(
-    surrogate: Surrogate, loggers: Sequence[InStages], score: float, steps: int, run_dir: Path
+    surrogate: Surrogate,
+    loggers: Sequence[InStages],
+    score: float,
+    steps: int,
+    run_dir: Path,
+    floor: Floor | None,
 ) -> None:
     """Write the artifact."""
     surrogate.provenance["metrics"] = {MONITOR: score}
     surrogate.provenance["steps"] = steps
     path = save_artifact(surrogate, run_dir / "artifact.pt")
     log_artifact(loggers, path, surrogate.provenance)
-    log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
+    beside = "" if floor is None else f", truncation floor {floor}"
+    log.info("Best validation relative L2 %.3g %%%s. Artifact: %s", 100 * score, beside, path)
     log.info("Next: python evaluate.py artifact=%s", path)
