@@ -100,12 +100,20 @@ class Registry:
             ValueError: for an unknown name, an option that the entry does not have, or a missing one
                 that it needs; where numbers are checked, for what is none in their place.
         """
+        self.check(name, len(args), options)
+        return self.get(name)(*args, **options)
+
+    def check(self, name: str, num_positional: int, options: Mapping[str, Any]) -> None:
+        """Refuse what `build` refuses for some number of positional arguments, and build nothing.
+
+        Raises:
+            ValueError: as `build`.
+        """
         entry = self.get(name)
         owner = f"{self.kind} {name!r}"
-        check_options(owner, entry, options, num_positional=len(args))
+        check_options(owner, entry, options, num_positional=num_positional)
         if self._checks_numbers:
             check_numbers(owner, entry, options)
-        return entry(*args, **options)
 
     def _discover(self) -> None:
         if self._discovered:

@@ -17,7 +17,8 @@ history, channel, *space), (batch, parameter) -> (batch, horizon, channel, *spac
 
 It may have a ``summary``, a line about itself for the training log, and ``training_memory(grid, batch_size)``, about
 how many bytes a training step takes, with ``memory_options``, those of its options that lower it, for the message when
-memory runs out.
+memory runs out: names, of which each lowers the weights as well, and settings ``name=value``. ``options_for(options,
+data, horizon)`` returns its options with what the training data decide, and refuses before it reads them.
 """
 
 from ..registry import Registry

@@ -120,7 +120,7 @@ class OperatorFrame:
         modes = (num_modes,) * len(names) if isinstance(num_modes, int) else tuple(num_modes)
         if len(modes) != len(names) or min(modes) < 1:
             raise ValueError(
-                f"{self.model}: num_modes is {list(modes)}; give one positive number, or {len(names)} of them for "
+                f"{self.model}: num_modes is {num_modes}; give one positive number, or {len(names)} of them for "
                 f"the axes {', '.join(names)}."
             )
         size = _padded(self.horizon, self.fractions[-1])

@@ -41,7 +41,7 @@ from . import MODELS
 from .operator_frame import OperatorFrame
 from .options import require_at_least, require_dimension, require_geometry
 from .t1_variance import channel_scales, expected_energy, kept_share
-from .t1_waves import kept_numbers, options_for_data, wave_kinds
+from .t1_waves import kept_numbers, options_for_data, wanted_modes, wave_kinds
 
 HEAD_SCALE = 0.02
 """Standard deviation of the projection's initial weights. The paper's code has 1e-8, of which the gradients are as
@@ -131,9 +131,7 @@ class T1(nn.Module):
                 f"{', '.join(RESIDUALS)}."
             )
         self.frame = OperatorFrame("t1", spec, history, horizon, time, coordinates, padding=None)
-        if isinstance(num_modes, int) and self.frame.time_is_axis:
-            num_modes = [*[num_modes] * spec.ndim, min(num_modes, horizon)]
-        modes = self.frame.modes_per_axis(num_modes)
+        modes = wanted_modes(self.frame, num_modes)
         kinds = wave_kinds(transform, spec.boundaries, spec.axis_names)
         self.waves = RealWaves(
             kinds,
@@ -329,7 +327,7 @@ def _reference(
     sizes = (reference_grid,) * spec.ndim if isinstance(reference_grid, int) else tuple(reference_grid)
     if len(sizes) != spec.ndim or min(sizes) < 1:
         raise ValueError(
-            f"t1: reference_grid is {list(sizes)}; give one positive number, or {spec.ndim} of them for the axes "
+            f"t1: reference_grid is {reference_grid}; give one positive number, or {spec.ndim} of them for the axes "
             f"{', '.join(spec.axis_names)}."
         )
     return (*sizes, horizon) if time_is_axis else sizes

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..fields.fourier import RealWaves, WaveKind, num_waves
 from ..registry import did_you_mean
+from .operator_frame import OperatorFrame
 
 TRANSFORMS = ("auto", "dct", "rfft_real", "dct_everywhere")
 SELECTIONS = ("lowest", "energy")
@@ -84,15 +85,28 @@ def kept_numbers(
     return tuple(map(tuple, lists))
 
 
-def options_for_data(options: Mapping[str, Any], data: Any) -> dict[str, Any]:
+def wanted_modes(frame: OperatorFrame, num_modes: int | Sequence[int]) -> tuple[int, ...]:
+    """Return how many waves of every axis are kept; of one number for all, time takes no more than there are frames.
+
+    Raises:
+        ValueError: as `OperatorFrame.modes_per_axis`.
+    """
+    if isinstance(num_modes, int) and num_modes > 0 and frame.time_is_axis:
+        num_modes = [*[num_modes] * frame.spec.ndim, min(num_modes, frame.horizon)]
+    return frame.modes_per_axis(num_modes)
+
+
+def options_for_data(options: Mapping[str, Any], data: Any, horizon: int) -> dict[str, Any]:
     """Return the options of a model with the ``waves`` and ``num_modes`` that they want the training data to decide.
 
     Args:
         options: of the model.
         data: the `TrajectoryDataModule` of the training.
+        horizon: number of output frames; windows of several model steps have more.
 
     Raises:
-        ValueError: if the waves are wanted of a kind that does not suit the boundaries, or are more than there are.
+        ValueError: if the waves are wanted of a kind that does not suit the boundaries, or are more than the grid
+            carries; before any of the data are read.
     """
     options = dict(options)
     tolerance, waves = options.get("tolerance"), options.get("waves", "lowest")
@@ -100,11 +114,17 @@ def options_for_data(options: Mapping[str, Any], data: Any) -> dict[str, Any]:
         return options
     spec = data.spec
     kinds = wave_kinds(options.get("transform", "auto"), spec.boundaries, spec.axis_names)
-    energy = mean_energy(all_waves(kinds, data.grid, [axis.offset for axis in spec.axes]), _some_frames(data))
     given = options.get("num_modes", 24)
-    modes = [given] * spec.ndim if isinstance(given, int) else list(given)
-    if isinstance(given, int) and options.get("time") == "axis":
-        modes.append(min(given, data.horizon))
+    frame = OperatorFrame("t1", spec, data.history, horizon, options.get("time", "channels"), padding=None)
+    modes = list(wanted_modes(frame, given))
+    if waves != "energy":
+        kept_numbers(waves, modes[: spec.ndim], spec.axis_names)
+    if tolerance is None:
+        _require_carried(kinds, modes, given, data.grid, spec.axis_names)
+    else:
+        _require_positive(tolerance)
+    # Nothing of the data has been read so far.
+    energy = mean_energy(all_waves(kinds, data.grid, [axis.offset for axis in spec.axes]), _some_frames(data))
     if tolerance is not None:
         modes[: spec.ndim] = fewest_modes(energy, tolerance, lowest=waves == "lowest")
         options["tolerance"] = None
@@ -156,11 +176,7 @@ def mean_energy(
 def strongest(energy: Float[Tensor, "*waves"], num_modes: Sequence[int]) -> list[list[int]]:
     """Return the waves of each axis with the largest energy, summed over the other axes, in ascending order."""
     chosen = []
-    for axis, (size, wanted) in enumerate(zip(energy.shape, num_modes, strict=True)):
-        if wanted > size:
-            raise ValueError(
-                f"t1: {wanted} waves are wanted on axis {axis} and the grid carries {size}. Lower num_modes."
-            )
+    for axis, wanted in enumerate(num_modes):
         others = [a for a in range(energy.ndim) if a != axis]
         own = energy.sum(others) if others else energy
         chosen.append(sorted(own.argsort(descending=True, stable=True)[:wanted].tolist()))
@@ -175,8 +191,7 @@ def fewest_modes(energy: Float[Tensor, "*waves"], tolerance: float, *, lowest: b
     Raises:
         ValueError: if the tolerance is not positive.
     """
-    if not tolerance > 0:
-        raise ValueError(f"t1: tolerance is {tolerance}; it is a relative error above 0, such as 0.01.")
+    _require_positive(tolerance)
     longest = max(energy.shape)
     for share in range(1, longest + 1):
         modes = [max(1, -(-share * size // longest)) for size in energy.shape]
@@ -187,6 +202,27 @@ def fewest_modes(energy: Float[Tensor, "*waves"], tolerance: float, *, lowest: b
         if float(1 - kept.sum()) <= tolerance**2:
             break
     return modes
+
+
+def _require_carried(
+    kinds: Sequence[WaveKind],
+    modes: Sequence[int],
+    given: int | Sequence[int],
+    grid: Sequence[int],
+    axis_names: Sequence[str],
+) -> None:
+    for kind, wanted, size, name in zip(kinds, modes, grid, axis_names, strict=False):  # time comes last
+        carried = num_waves(kind, size)
+        if wanted > carried:
+            raise ValueError(
+                f"t1: num_modes is {given} and the {size} points of axis {name!r} carry {carried} {kind} waves. Use "
+                f"num_modes of at most {carried} on this axis, or a finer grid."
+            )
+
+
+def _require_positive(tolerance: float) -> None:
+    if not tolerance > 0:
+        raise ValueError(f"t1: tolerance is {tolerance}; it is a relative error above 0, such as 0.01.")
 
 
 def _are_numbers(numbers: Any) -> bool:

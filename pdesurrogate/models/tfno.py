@@ -65,7 +65,7 @@ class TFNO(nn.Module):
     """
 
     geometries: ClassVar[frozenset[str]] = frozenset({"plane"})
-    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "depth", "width")
+    memory_options: ClassVar[tuple[str, ...]] = ("memory=minimal", "num_modes", "depth", "width")
     symmetries: frozenset[str] = frozenset({"shift"})
     grids: str = "any"
 

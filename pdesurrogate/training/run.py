@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
 from ..data.datamodule import TrajectoryDataModule
 from ..data.opening import open_data
@@ -21,6 +22,7 @@ from ..interruption import StopSignals
 from ..launch import leave_to_launcher, local_rank, rank_and_size, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
+from ..models.matching import num_real_parameters
 from ..models.staged import Staged
 from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
@@ -30,9 +32,11 @@ from .amplitude_loss import AmplitudeLoss
 from .checkpoints import LAST
 from .compilation import compile_parts
 from .fitting import CHECKPOINTS, MONITOR, Fitting, ignore_advice
+from .floor import Floor, validation_floor
 from .loggers import InStages, build_loggers, log_artifact, log_stage
 from .module import Metric, SurrogateTraining
 from .optimisation import Optimisation
+from .out_of_memory import explain_too_large_model
 from .processes import build_strategy, check_processes
 from .region_parallel import require_regions
 from .regional_loss import RegionalLoss
@@ -120,7 +124,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
         ignore_advice()
         loggers = build_loggers(config["logger"], run_dir, config["run_id"], config)
         fit = Fitting(config, run_dir, signals, loggers, resumed)
-        _describe(surrogate, data, config, run_dir)
+        floor = _describe(surrogate, data, config, run_dir)
         if isinstance(surrogate.model, Staged):
             stages = StagedRun(
                 surrogate, data, unroll, loss, optimisation, capture, boosting, config["seed"], fit,
@@ -131,7 +135,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
             module = SurrogateTraining(surrogate, unroll, loss, optimisation, capture=capture)
             fitted = fit(module, data)
             score, steps = fitted.score, fitted.steps
-    _finish(surrogate, loggers, score, steps, run_dir)
+    _finish(surrogate, loggers, score, steps, run_dir, floor)
     return score
 
 
@@ -142,14 +146,18 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     normalisation commutes with it too.
 
     Raises:
-        ValueError: if the model cannot work on these fields or this grid.
+        ValueError: if the model cannot work on these fields or this grid, or its weights do not fit into memory.
     """
     options = dict(config["model"])
     kind = options.pop("kind")
     history, horizon = config["data"].get("history", 1), config["data"].get("horizon", 1)
+    shared = (data.spec, history, horizon)
+    MODELS.check(kind, len(shared), options)
     if options_for := getattr(MODELS.get(kind), "options_for", None):  # what the data decide
-        options = options_for(options, data)
-    model = MODELS.build(kind, data.spec, history, horizon, **options)
+        options = options_for(options, data, horizon)
+    with explain_too_large_model(kind, *shared, options):
+        model = MODELS.build(kind, *shared, **options)
+    _require_fit(model, kind, data.grid)
     settings = {**config, "model": {"kind": kind, **options}}
     provenance = {
         "config": {k: v for k, v in settings.items() if k not in {"run_dir", "resume", "pruning"}},
@@ -160,7 +168,7 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
     normaliser = data.fit_normaliser()
     if (action := getattr(model, "channel_action", None)) is not None:
         normaliser = normaliser.symmetrised(action)
-    surrogate = Surrogate(
+    return Surrogate(
         data.spec,
         normaliser,
         model,
@@ -169,12 +177,21 @@ def build_surrogate(config: Mapping[str, Any], data: TrajectoryDataModule) -> Su
         predict=config["predict"],
         provenance=provenance,
     )
-    surrogate.check_grid(data.grid)
-    if surrogate.num_parameters == 0:
+
+
+def _require_fit(model: nn.Module, kind: str, grid: tuple[int, ...]) -> None:
+    """Refuse a model that cannot take the grid or has nothing to train; the data are read after that.
+
+    Raises:
+        ValueError: in the words of the model, or saying where persistence has its place.
+    """
+    check: Callable[[tuple[int, ...]], None] | None = getattr(model, "check_grid", None)
+    if check is not None:
+        check(grid)
+    if num_real_parameters(model) == 0:
         raise ValueError(
-            f"model {config['model']['kind']!r} has nothing to train. Evaluation puts persistence beside every model."
+            f"model {kind!r} has nothing to train. Evaluation puts persistence beside every model."
         )
-    return surrogate
 
 
 def _from_here(path: Path) -> Path:
@@ -293,7 +310,8 @@ def _resumed_folder(config: Mapping[str, Any], surrogate: Surrogate) -> Path | N
 @rank_zero_only
 def _describe(
     surrogate: Surrogate, data: TrajectoryDataModule, config: Mapping[str, Any], run_dir: Path
-) -> None:
+) -> Floor | None:
+    """Say what is trained on what; return the floor of its validation error."""
     spec = surrogate.spec
     grid = " x ".join(map(str, data.grid))
     log.info(
@@ -311,16 +329,26 @@ def _describe(
     )
     if summary := getattr(surrogate.model, "summary", ""):
         log.info("%s: %s", config["model"]["kind"], summary)
+    floor = validation_floor(surrogate, data)
+    if floor is not None:
+        log.info("No weights bring the validation relative L2 below the truncation floor, %s", floor)
+    return floor
 
 
 @rank_zero_only
 def _finish(
-    surrogate: Surrogate, loggers: Sequence[InStages], score: float, steps: int, run_dir: Path
+    surrogate: Surrogate,
+    loggers: Sequence[InStages],
+    score: float,
+    steps: int,
+    run_dir: Path,
+    floor: Floor | None,
 ) -> None:
     """Write the artifact."""
     surrogate.provenance["metrics"] = {MONITOR: score}
     surrogate.provenance["steps"] = steps
     path = save_artifact(surrogate, run_dir / "artifact.pt")
     log_artifact(loggers, path, surrogate.provenance)
-    log.info("Best validation relative L2 %.3g %%. Artifact: %s", 100 * score, path)
+    beside = "" if floor is None else f", truncation floor {floor}"
+    log.info("Best validation relative L2 %.3g %%%s. Artifact: %s", 100 * score, beside, path)
     log.info("Next: python evaluate.py artifact=%s", path)
