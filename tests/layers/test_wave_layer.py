@@ -7,6 +7,7 @@ import importlib
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from pdesurrogate.layers import wave_layer
 from pdesurrogate.layers.native import (
@@ -172,6 +173,14 @@ def test_transforms_of_functions_look_inside():
     wide = [t.double() for t in (v, weight, *mixing)]
     ahead, behind = (formula(wide[0] + s * step, *wide[1:], keep=1.0) for s in (1, -1))
     assert error(along, (ahead - behind) / (2 * step)) < 1e-5
+
+
+@needs_library
+def test_recorded_operations_are_ordinary_ones():
+    v, weight, mixing = tensors((4, 3), 2, 8)
+    recorded = make_fx(lambda v: wave_layer(v, weight, mixing))(v)
+    other = torch.randn_like(v)
+    torch.testing.assert_close(recorded(other), wave_layer(other, weight, mixing))
 
 
 @needs_library

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from .loader import native_library, reason_without_native
 
 def native_applies(*tensors: Tensor | None) -> bool:
     """Return whether the library is there and takes these tensors: float32 on the CPU, not being traced."""
-    if torch.compiler.is_compiling() or native_library() is None:
+    if torch.compiler.is_compiling() or _is_recorded() or native_library() is None:
         return False
     return all(
         t is None
@@ -23,6 +24,12 @@ def native_applies(*tensors: Tensor | None) -> bool:
         )
         for t in tensors
     )
+
+
+def _is_recorded() -> bool:
+    """Whether ``make_fx`` records operations, of which it would miss those of the library."""
+    proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and no mode without it
+    return proxies is not None and proxies.get_proxy_mode() is not None
 
 
 def call(name: str, *numbers: int | float, arrays: tuple[Tensor | None, ...]) -> None:
