@@ -23,9 +23,10 @@ This page is written by `python -m benchmarks.tables` from the files in `benchma
 All contestants of a table ran interleaved in one process, from the same weights, after a check that outputs
 and gradients agree. Times are medians, speed-ups are medians of the ratio within one repeat, with the 95 %
 confidence interval of that median. The allocator setting holds for all. Peak memory is that of one forward
-and backward pass above the level before it, gradients included, `V` being one activation field. Start-up is
-the time of building the model and of its first step, tables included; the optional pointwise kernel is
-compiled once per machine, which takes the time given under each table.
+and backward pass above the level before it, `V` being one activation field; where the allocator has a trim
+threshold that level holds the gradients of an earlier pass, else it holds weights alone. Start-up is the time
+of building the model and of its first step, tables included; the optional pointwise kernel is compiled once
+per machine, which takes the time given under each table.
 """
 
 
