@@ -78,6 +78,7 @@ def test_an_option_of_a_section_that_is_not_chosen_gets_the_nearest_name_outside
     ("overrides", "command"),
     [
         (["experiment=factformer_darcy"], "data=darcy/li_141"),
+        (["data=smoke/plume_video_small"], "data=smoke/plume_video_small"),
         (
             ["data.root=no where", "data.grid=8", "data.generator.num_trajectories={test: 2}"],
             "data=navier_stokes 'data.root=no where' 'data.generator.num_trajectories={test: 2}'",
