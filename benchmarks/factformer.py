@@ -303,11 +303,7 @@ def _alone(options: FactFormerOptions) -> tuple[Callable[[], None], nn.Module]:
     frames = torch.randn(options.batch, options.history, 1, options.grid, options.grid, device=device)
     none = frames.new_empty(options.batch, 0)
 
-    def run() -> None:
-        module.zero_grad(set_to_none=True)
-        module(frames, none).square().mean().backward()
-
-    return run, module
+    return gradients_of(module, lambda: module(frames, none).square().mean()), module
 
 
 def _scaling(options: FactFormerOptions, clock: Callable[[], float]) -> dict[str, dict[str, Any]]:

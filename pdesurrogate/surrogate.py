@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .fields import DataSpec, Normaliser
 from .models.matching import num_real_parameters
+from .models.options import require_grid
 from .registry import did_you_mean
 
 Predict = Literal["state", "increment", "unscaled_increment"]
@@ -122,9 +123,7 @@ class Surrogate(nn.Module):
 
     def check_grid(self, grid: tuple[int, ...]) -> None:
         """Raise ValueError if the model cannot work on this grid; the model says why."""
-        check = getattr(self.model, "check_grid", None)
-        if check is not None:
-            check(grid)
+        require_grid(self.model, grid)
 
     def step(
         self,

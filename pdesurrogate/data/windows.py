@@ -15,9 +15,9 @@ def span(history: int, horizon: int, stride: int) -> int:
 
 
 def require_room(
-    num_frames: int, history: int, horizon: int, stride: int, num_steps: int, steps_option: str
+    num_frames: int, history: int, horizon: int, stride: int, num_steps: int = 1, steps_option: str = ""
 ) -> None:
-    """Refuse windows with the truth of several model steps that trajectories are too short for.
+    """Refuse windows with the truth of some model steps that trajectories are too short for.
 
     Args:
         num_frames: stored frames of each trajectory.
@@ -25,18 +25,22 @@ def require_room(
         horizon: frames of one model step.
         stride: stored frames from one frame of the window to the next.
         num_steps: model steps.
-        steps_option: the option that sets their number.
+        steps_option: the option that sets their number, where they are several.
 
     Raises:
         ValueError: naming both factors of what follows the history, and the options that lower them.
     """
     needed = span(history, num_steps * horizon, stride)
-    if needed > num_frames:
-        raise ValueError(
-            f"history={history}, {num_steps} model steps of horizon={horizon} each and stride={stride} need "
-            f"trajectories of at least {needed} frames; there are {num_frames}. Lower data.horizon, {steps_option}, "
-            "data.history or data.stride."
-        )
+    if needed <= num_frames:
+        return
+    future, advice = f"horizon={horizon}", "Shorten one of them."
+    if num_steps > 1:
+        future = f"{num_steps} model steps of horizon={horizon} each"
+        advice = f"Lower data.horizon, {steps_option}, data.history or data.stride."
+    raise ValueError(
+        f"history={history}, {future} and stride={stride} need trajectories of at least {needed} frames; there are "
+        f"{num_frames}. {advice}"
+    )
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,7 @@ class WindowIndex:
         for name in ("history", "horizon", "stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.span > self.num_frames:
-            raise ValueError(
-                f"history={self.history}, horizon={self.horizon} and stride={self.stride} need trajectories of "
-                f"at least {self.span} frames; there are {self.num_frames}. Shorten one of them."
-            )
+        require_room(self.num_frames, self.history, self.horizon, self.stride)
 
     @property
     def span(self) -> int:

@@ -24,7 +24,7 @@ from ..registry import load_plugins
 from ..surrogate import Surrogate
 from ..training import UNROLLS
 from ..training.optimisation import Optimisation
-from ..training.unrolls import ChangingUnroll
+from ..training.unrolls import ChangingUnroll, build_unroll
 
 AFTER_CURRICULA = 10**9
 """An optimiser step by which unrolls that grow are at their largest."""
@@ -78,8 +78,7 @@ def _step(asked: Mapping[str, Any], device: torch.device) -> Any:
     dtype = torch.float64 if asked["precision"].startswith("64") else torch.float32
     surrogate = Surrogate(spec, normaliser, model, history=history, horizon=horizon, predict=asked["predict"])
     surrogate = surrogate.to(device, dtype).train()
-    unroll_options = {k: v for k, v in asked["unroll"].items() if k != "kind"}
-    unroll = UNROLLS.build(asked["unroll"]["kind"], **unroll_options)
+    unroll = build_unroll(asked["unroll"], horizon)
     metric = METRICS.get(asked["loss"]["kind"])
     optimiser, _ = Optimisation(**asked["optim"]).build(surrogate.parameters(), 100)
 

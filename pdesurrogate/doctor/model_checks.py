@@ -12,6 +12,7 @@ from torch import nn
 from ..data.datamodule import TrajectoryDataModule
 from ..models import MODELS
 from ..models.matching import num_real_parameters
+from ..models.options import require_grid
 from ..trainer_options import region_parallel_size
 from ..training.region_parallel import require_regions
 from .findings import Finding, ok, problem, refusals, warning
@@ -34,7 +35,7 @@ def look_at_model(config: Mapping[str, Any], data: TrajectoryDataModule) -> list
     findings += refusals(
         "model", lambda: require_regions(model, kind, region_parallel_size(config["trainer"]))
     )
-    refused = refusals("grid", lambda: _check(model, data.grid))
+    refused = refusals("grid", lambda: require_grid(model, data.grid))
     if refused:
         return [*findings, *refused]
     findings.append(
@@ -52,16 +53,10 @@ def _smallest(model: nn.Module, grid: tuple[int, ...]) -> str:
     taken = grid
     for size in range(grid[0] - 1, 0, -1):
         smaller = tuple(max(1, round(n * size / grid[0])) for n in grid)
-        if refusals("grid", lambda smaller=smaller: _check(model, smaller)):  # type: ignore[misc]
+        if refusals("grid", lambda smaller=smaller: require_grid(model, smaller)):  # type: ignore[misc]
             continue
         taken = smaller
     return "" if taken == grid else f"; the smallest such grid is {' x '.join(map(str, taken))}"
-
-
-def _check(model: nn.Module, grid: tuple[int, ...]) -> None:
-    check = getattr(model, "check_grid", None)
-    if check is not None:
-        check(grid)
 
 
 @contextmanager

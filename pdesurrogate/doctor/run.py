@@ -82,7 +82,7 @@ def _rooms(
 def _open(config: Mapping[str, Any]) -> TrajectoryDataModule:
     return open_data(
         config["data"],
-        num_steps=build_unroll(config).num_steps,
+        num_steps=build_unroll(config["unroll"], config["data"].get("horizon", 1)).num_steps,
         steps_option=steps_option(config["unroll"]["kind"]),
         seed=config["seed"],
         augment=config.get("augment"),

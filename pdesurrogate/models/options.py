@@ -1,8 +1,10 @@
-"""Checks of what every model's constructor is given."""
+"""Checks of what every model's constructor is given, and of the grid that a model is to work on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from torch import nn
 
 from ..fields import DataSpec
 
@@ -29,6 +31,17 @@ def require_geometry(model: str, spec: DataSpec, geometries: frozenset[str]) -> 
             f"{model} works on the geometries {sorted(geometries)} and the data live on a {spec.geometry!r}. "
             "Choose a model that declares this geometry."
         )
+
+
+def require_grid(model: nn.Module, grid: tuple[int, ...]) -> None:
+    """Refuse a grid that a model cannot work on; one without ``check_grid`` works on all.
+
+    Raises:
+        ValueError: in the words of the model.
+    """
+    check: Callable[[tuple[int, ...]], None] | None = getattr(model, "check_grid", None)
+    if check is not None:
+        check(grid)
 
 
 def require_dimension(model: str, axis_names: Sequence[str], grid: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..launch import leave_to_launcher, local_rank, rank_and_size, was_restarted
 from ..metrics import METRICS
 from ..models import MODELS
 from ..models.matching import num_real_parameters
+from ..models.options import require_grid
 from ..models.staged import Staged
 from ..registry import check_numbers, check_options, did_you_mean, load_plugins
 from ..surrogate import Surrogate
@@ -89,7 +90,7 @@ def _train(config: dict[str, Any], run_dir: Path, signals: StopSignals) -> float
     rank_zero_only(remove_leftovers)(run_dir)
     load_plugins(config.get("plugins", []))
     lightning.seed_everything(config["seed"], verbose=False)
-    unroll = build_unroll(config)
+    unroll = build_unroll(config["unroll"], config["data"].get("horizon", 1))
     _require_steady_steps(config["trainer"], unroll)
     loss: Metric = _loss(config["loss"])
     check_options("optim", Optimisation, config["optim"])
@@ -185,9 +186,7 @@ def _require_fit(model: nn.Module, kind: str, grid: tuple[int, ...]) -> None:
     Raises:
         ValueError: in the words of the model, or saying where persistence has its place.
     """
-    check: Callable[[tuple[int, ...]], None] | None = getattr(model, "check_grid", None)
-    if check is not None:
-        check(grid)
+    require_grid(model, grid)
     if num_real_parameters(model) == 0:
         raise ValueError(
             f"model {kind!r} has nothing to train. Evaluation puts persistence beside every model."

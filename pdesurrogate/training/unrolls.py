@@ -166,16 +166,16 @@ def grown(step: int, first: int, last: int, curriculum_steps: int) -> int:
     return first + (last - first) * step // curriculum_steps
 
 
-def build_unroll(config: Mapping[str, Any]) -> Unroll:
-    """Return the unroll that a configuration's section ``unroll`` asks for, for the horizon of its data.
+def build_unroll(section: Mapping[str, Any], horizon: int) -> Unroll:
+    """Return the unroll that a configuration's section ``unroll`` asks for, for a number of frames a step.
 
     Raises:
         ValueError: for options that do not exist, wrong values, or a horizon that the unroll has no use for.
     """
-    options = dict(config["unroll"])
+    options = dict(section)
     unroll: Unroll = UNROLLS.build(options.pop("kind"), **options)
     if isinstance(unroll, OfHorizon):
-        unroll.check_horizon(config["data"].get("horizon", 1))
+        unroll.check_horizon(horizon)
     return unroll
 
 
